@@ -1,0 +1,123 @@
+"""Averaged weights: per role, fp32, counted in updates of the generator, swapped in for validation and samples.
+
+Lightning's own averaging takes the whole module and counts every step; here frozen parts cost nothing and five critic
+updates do not count as five steps of the student.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import lightning as L
+import torch
+from torch import Tensor
+
+from callbacks.protocols import Averaged
+from streamchar.errors import CheckpointError
+
+
+class AveragedWeights(L.Callback):
+    """Exponential moving average of a module's roles (protocol :class:`Averaged`).
+
+    ``shadow = decay * shadow + (1 - decay) * weight`` after every update beyond ``start``; until then it equals the
+    weights.
+
+    Args:
+        decay: in [0, 1).
+        start: update after which averaging begins.
+    """
+
+    def __init__(self, decay: float, start: int = 0) -> None:
+        self.decay, self.start = decay, start
+        self.updates = 0
+        self.shadow: dict[str, dict[str, Tensor]] = {}
+        self._kept: dict[str, dict[str, Tensor]] | None = None
+
+    def on_fit_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        if not isinstance(module, Averaged):
+            raise TypeError(f"{type(module).__name__} has no ema_roles, generator_updates and role_parameters; "
+                            "turn the average off with callbacks.ema=false")
+        restored, self.shadow = self.shadow, {}
+        for role in module.ema_roles:
+            self.shadow[role] = {name: p.detach().float().clone() for name, p in module.role_parameters(role).items()}
+            for name, value in restored.get(role, {}).items():
+                self.shadow[role][name].copy_(value)
+
+    def on_train_batch_end(self, trainer: L.Trainer, module: L.LightningModule, *_: Any) -> None:
+        assert isinstance(module, Averaged)
+        if module.generator_updates > self.updates:
+            self.updates = module.generator_updates
+            self.update(module)
+
+    @torch.no_grad()
+    def update(self, module: Averaged) -> None:
+        """Take in the weights after update number ``self.updates``."""
+        weight = 1.0 if self.updates <= self.start else 1.0 - self.decay
+        for role, shadow in self.shadow.items():
+            parameters = module.role_parameters(role)
+            own = list(shadow.values())
+            now = [parameters[name].detach().float() for name in shadow]
+            if weight == 1.0:
+                torch._foreach_copy_(own, now)
+            else:
+                torch._foreach_lerp_(own, now, weight)
+
+    @contextmanager
+    def swapped(self, module: L.LightningModule) -> Iterator[None]:
+        """The averaged weights in the module's place, exactly undone afterwards; nests."""
+        if self._kept is not None:
+            yield
+            return
+        self._swap_in(module)
+        try:
+            yield
+        finally:
+            self._swap_out(module)
+
+    @torch.no_grad()
+    def _swap_in(self, module: L.LightningModule) -> None:
+        assert isinstance(module, Averaged)
+        self._kept = {}
+        for role, shadow in self.shadow.items():
+            parameters = module.role_parameters(role)
+            self._kept[role] = {name: parameters[name].detach().clone() for name in shadow}
+            for name, value in shadow.items():
+                parameters[name].copy_(value)
+
+    @torch.no_grad()
+    def _swap_out(self, module: L.LightningModule) -> None:
+        assert isinstance(module, Averaged)
+        kept, self._kept = self._kept or {}, None
+        for role, values in kept.items():
+            parameters = module.role_parameters(role)
+            for name, value in values.items():
+                parameters[name].copy_(value)
+
+    def on_validation_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        self._swap_in(module)
+
+    def on_validation_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        self._swap_out(module)
+
+    def on_exception(self, trainer: L.Trainer, module: L.LightningModule, exception: BaseException) -> None:
+        self._swap_out(module)
+
+    def on_save_checkpoint(self, trainer: L.Trainer, module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        checkpoint["ema"] = {role: {"updates": self.updates, "weights": dict(shadow)}
+                             for role, shadow in self.shadow.items()}
+
+    def on_load_checkpoint(self, trainer: L.Trainer, module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        saved = checkpoint.get("ema", {})
+        assert isinstance(module, Averaged)
+        for role in module.ema_roles:
+            own, given = module.role_parameters(role), saved.get(role, {}).get("weights", {})
+            wrong = sorted(set(own) ^ set(given)) if given else []
+            wrong += [n for n, v in given.items() if n in own and own[n].shape != v.shape]
+            if wrong:
+                raise CheckpointError(f"averaged weights of {role!r} in the checkpoint are of another architecture "
+                                      f"({wrong[0]} differs); use the checkpoint's own config.yaml or another name=")
+            if given:
+                self.shadow[role] = dict(given)
+                self.updates = int(saved[role]["updates"])

@@ -1,0 +1,90 @@
+"""What callbacks ask of a training module. Each protocol is optional: a module without it is left alone.
+
+The records that pass through are plain dataclasses of ``streamchar.evaluation.records``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Protocol, runtime_checkable
+
+from torch import Tensor
+
+from streamchar.evaluation.records import PointerRecord, SampleVideo
+
+__all__ = ["Averaged", "Checkpointed", "HasPointerRecords", "HasStreamMemories", "Headlined", "PointerRecord",
+           "Probed", "SampleVideo", "Sampled", "Stateful"]
+
+
+@runtime_checkable
+class Stateful(Protocol):
+    """An object that can be saved and restored; the state holds tensors, numbers, strings, lists and dicts only."""
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+
+
+@runtime_checkable
+class Averaged(Protocol):
+    """A module whose weights are averaged, per role, on the generator's updates."""
+
+    ema_roles: tuple[str, ...]
+
+    @property
+    def generator_updates(self) -> int:
+        """Updates of the averaged role since the stage began."""
+
+    def role_parameters(self, role: str) -> dict[str, Tensor]:
+        """Parameters of a role by their name inside it."""
+
+
+@runtime_checkable
+class Checkpointed(Protocol):
+    """A module that chooses what of it is stored (trained roles, not the frozen ones)."""
+
+    def checkpoint_state_dict(self) -> dict[str, Any]:
+        """``weights`` (names start with the role), ``counters``, and ``extra``: what belongs to this rank alone."""
+
+    def load_checkpoint_state(self, state: dict[str, Any]) -> None:
+        """Restore it; ``extra`` is empty where the number of ranks has changed."""
+
+
+@runtime_checkable
+class HasPointerRecords(Protocol):
+    """A module that notes, while it validates, where the pointer was on held-out streams; the callback empties it."""
+
+    pointer_records: list[PointerRecord]
+
+
+@runtime_checkable
+class HasStreamMemories(Protocol):
+    """A module with fixed validation streams whose memory (sink, motion, sound, pointer) outlives a validation."""
+
+    def stream_memories(self) -> Mapping[str, Stateful]:
+        """Memory by stream name; the objects exist from ``on_train_start`` on, so that they can be restored."""
+
+
+@runtime_checkable
+class Probed(Protocol):
+    """A module that can run a fixed stream, to time it."""
+
+    chunk_seconds: float
+
+    def probe_stream(self, chunks: int) -> Iterator[Any]:
+        """Yield after each of ``chunks`` chunks of the same fixed stream, decoded as a user would get them."""
+
+
+@runtime_checkable
+class Sampled(Protocol):
+    """A module that can show what it makes, always from the same prompts and noise."""
+
+    def sample_videos(self) -> list[SampleVideo]:
+        """Clips to write as mp4: reference | teacher | student, as far as the stage has them."""
+
+
+@runtime_checkable
+class Headlined(Protocol):
+    """A module that names the held-out figures by which its stage is judged (lower is better)."""
+
+    headline_metrics: tuple[str, ...]

@@ -1,0 +1,200 @@
+"""Composing one training item: a chunk of a clip with all that a stream would know at its start (design, section 8).
+
+Every choice is drawn from the random numbers of the item's position, so an item is a pure function of
+(seed, position) and the data. Latents are clean here; noise on history and motion and the dropping of conditions
+belong to the training step.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from datamodules.config import DataConfig
+from datamodules.latent_shards import LatentClip, LatentStore
+from datamodules.order import GlobalOrder, rng_at
+from datamodules.partners import Partners
+from datamodules.past import own_words, past_of
+from streamchar.clock import ChunkClock
+from streamchar.errors import DataError
+from streamchar.transcript import SplitText, TextUnits, Transcript, Word, split_transcript, word_position_at
+from streamchar.window import WindowConfig
+
+REPLACEMENTS = 100
+
+
+@dataclass(frozen=True)
+class Place:
+    """A chunk of a clip: phase offset number, chunk number in that phase, and the role it plays."""
+
+    clip: LatentClip
+    phase: int
+    chunk: int
+    first: bool
+    quiet: bool
+
+
+@dataclass
+class ChunkItem:
+    """One item before collation, arrays as stored; None stands for a group that is missing."""
+
+    place: Place
+    position: int
+    video: np.ndarray | None
+    audio: np.ndarray
+    ref: np.ndarray | None
+    motion: np.ndarray | None
+    sink: np.ndarray | None
+    past: np.ndarray | None
+    anchor: np.ndarray
+    recent: np.ndarray
+    text: SplitText
+    pointer: float
+
+
+class CachedUnits:
+    """Text units remembered per word (spelling the same words again would dominate an item's time)."""
+
+    def __init__(self, units: TextUnits) -> None:
+        self.units, self.width = units, units.width
+        self._known: dict[str, list[list[int]]] = {}
+
+    def encode(self, word: str) -> list[list[int]]:
+        if word not in self._known:
+            self._known[word] = self.units.encode(word)
+        return self._known[word]
+
+
+class ItemComposer:
+    """Chunk items of a store by position.
+
+    Args:
+        store: encoded clips.
+        clock, window, units: of the run.
+        cfg: shares and lengths.
+        seed: of order and choices.
+        with_video: False composes sound and text only (the orchestrator's stage), from clips without pictures too.
+        speech: whether clips without pictures take part beside the others, as items of sound.
+    """
+
+    def __init__(self, store: LatentStore, clock: ChunkClock, window: WindowConfig, units: TextUnits, cfg: DataConfig,
+                 seed: int, with_video: bool = True, speech: bool = False) -> None:
+        self.store, self.clock, self.window, self.cfg, self.seed = store, clock, window, cfg, seed
+        self.units = CachedUnits(units)
+        self.with_video = with_video
+        self.partners = Partners(store, clock, cfg)
+        self.chunk_s = float(clock.chunk_seconds)
+        visits = [self._visits(c, speech or not with_video) for c in store.clips]
+        self.order = GlobalOrder(store.shards, visits, seed, cfg.shuffle_shards)
+        if not self.order.epoch_length:
+            raise DataError(f"{store.folder} holds no clip with pictures; give shards of paired clips as data.shards")
+
+    def _visits(self, clip: LatentClip, speech: bool) -> int:
+        limit = self.cfg.overfit_clips
+        if (limit and clip.number >= limit) or not (clip.record.has_video or speech):
+            return 0
+        return max(round(clip.record.seconds / self.chunk_s), 1)
+
+    def clip_at(self, position: int, rng: np.random.Generator) -> LatentClip:
+        """The clip of a position, or a replacement drawn with ``rng`` where that one is quarantined."""
+        clip = self.store.clips[self.order.clip(position)]
+        for _ in range(REPLACEMENTS):
+            if self.store.usable(clip):
+                return clip
+            clip = self.store.clips[self.order.clip(int(rng.integers(self.order.epoch_length)))]
+        raise DataError(f"no usable clip found in {self.store.folder} after {REPLACEMENTS} tries; "
+                        f"run stage=encode again")
+
+    def item(self, position: int) -> ChunkItem:
+        """The item at a position of the global order."""
+        rng = rng_at(self.seed, position)
+        clip = self.clip_at(position, rng)
+        return self.compose(self.choose(clip, rng), position, rng)
+
+    def start(self, place: Place) -> float:
+        """Second of the clip at which the place's chunk starts."""
+        return place.clip.record.phases[place.phase].offset / self.clock.fps + place.chunk * self.chunk_s
+
+    def choose(self, clip: LatentClip, rng: np.random.Generator) -> Place:
+        """Draw the role (first, quiet, neither) and a chunk that can play it."""
+        first, quiet = bool(rng.random() < self.cfg.first_chunk_p), bool(rng.random() < self.cfg.quiet_p)
+        if quiet:
+            phase = self.partners.phase(rng)
+            spoken = self.spoken_chunks(clip, phase)
+            return Place(clip, phase, int(rng.integers(spoken, clip.record.phases[phase].chunks)), first, True)
+        if first:
+            return Place(clip, self._first_phase(clip, rng), 0, True, False)
+        phases = range(1 if self.cfg.chunk_starts == "grid" else len(clip.record.phases))
+        counts = [max(self.spoken_chunks(clip, p) - 1, 1) for p in phases]
+        at = int(rng.integers(sum(counts)))
+        for phase, count in zip(phases, counts, strict=True):
+            if at < count:
+                return Place(clip, phase, at + 1, False, False)
+            at -= count
+        raise AssertionError("unreachable: counts cover every draw")
+
+    def spoken_chunks(self, clip: LatentClip, phase: int) -> int:
+        """Chunks of a phase that start before the last word's end; at least one more is always stored."""
+        origin = clip.record.phases[phase].offset / self.clock.fps
+        count = int(np.ceil((clip.record.speech_end - origin) / self.chunk_s - 1e-9))
+        return min(max(count, 0), clip.record.phases[phase].chunks - 1)
+
+    def _first_phase(self, clip: LatentClip, rng: np.random.Generator) -> int:
+        """Mostly the clip's start; a stream may also begin at an offset that cuts no word."""
+        if rng.random() >= self.cfg.first_phase_p:
+            return 0
+        phase = self.partners.phase(rng)
+        t = clip.record.phases[phase].offset / self.clock.fps
+        return 0 if any(w.start < t < w.end for w in clip.record.timed) else phase
+
+    def compose(self, place: Place, position: int, rng: np.random.Generator) -> ChunkItem:
+        """Build the item of a place."""
+        clip, clock = place.clip, self.clock
+        begin = self.start(place)
+        stream = clip.audio(place.phase)
+        at = clock.audio_start(place.chunk)
+        audio = stream[at:at + clock.audio_latents]
+        wanted = 0 if place.first else self._recent_length(rng)
+        past = past_of(clip, place.phase, at, wanted, self.partners, rng)
+        words = past.words if not place.first else ([] if place.quiet else own_words(clip, begin))
+        text, pointer = self._text(place, words, begin, begin if place.first else past.begin, rng)
+        anchor = self.partners.anchor(clip, self.window.anchor_latents(clock), rng, (begin, begin + self.chunk_s))
+        tp = self.window.past_latents(clock)
+        own_past = stream[at - tp:at] if tp and not place.first and at >= tp else None
+        item = ChunkItem(place, position, None, audio, None, None, None, own_past, anchor, past.audio, text, pointer)
+        if self.with_video and clip.record.has_video:
+            self._add_video(item, rng)
+        return item
+
+    def _add_video(self, item: ChunkItem, rng: np.random.Generator) -> None:
+        place = item.place
+        video = place.clip.video(place.phase)
+        item.video = video[place.chunk]
+        item.ref = self.partners.reference(place.clip, rng)
+        if not place.first and place.chunk:
+            item.motion = video[place.chunk - 1][:, -self.window.motion_latents:]
+            item.sink = self.partners.sink(place.clip, place.phase, self.window.sink_latents, rng)
+
+    def _recent_length(self, rng: np.random.Generator) -> int:
+        most = self.window.recent_latents(self.clock)
+        return most if rng.random() < self.cfg.history_full_p else int(rng.integers(most + 1))
+
+    def _text(self, place: Place, words: list[Word], begin: float, window_begin: float,
+              rng: np.random.Generator) -> tuple[SplitText, float]:
+        """Split the words at the chunk's start (with jitter) and find the true end position within todo."""
+        names = [w.text for w in words]
+        transcript = Transcript(names, self.units)
+        said = word_position_at(words, begin)
+        pointer = said
+        if not place.first and said < len(words):  # text that has ended is known to have ended
+            pointer = said + self.cfg.pointer_jitter * float(rng.standard_normal())
+            pointer = min(max(pointer, 0.0), len(words) - 1e-3)
+        end = begin + self.chunk_s
+        if self.cfg.more_text_p and rng.random() < self.cfg.more_text_p and words and end <= words[-1].end:
+            more = self.partners.other(place.clip, "speaker", rng)
+            transcript.append([w.text for w in more.record.timed] if more else [])
+        split = split_transcript(transcript, transcript.unit_position(word_position_at(words, window_begin)),
+                                 transcript.unit_position(pointer), self.window.max_spoken, self.window.max_todo)
+        said_at_end = transcript.unit_position(word_position_at(words, end))
+        return split, min(max(said_at_end - split.base, 0.0), float(len(split.todo)))

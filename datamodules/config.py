@@ -1,0 +1,91 @@
+"""Options of the data: where clips come from, how they are cut into latents, how items are composed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass
+class DataConfig:
+    """Shards, latents and the composition of training items."""
+
+    shards: Any = None
+    """Train shards: a folder of tars ("val" in the name: validation), a tar, a glob, a list; none: prepare's."""
+    val_shards: Any = None
+    """Validation shards, in the same forms; none: the tars named "val" beside the train shards."""
+    speech_shards: Any = None
+    """Further shards of speech without pictures, for the orchestrator; none: no further ones."""
+    size: int = 96
+    """Side of the square picture in pixels; clips of another size are cropped at the centre and resized."""
+    phases: int = 4
+    """Offsets at which every clip is cut into chunks: phase p starts at p / phases of a chunk."""
+    latent_dtype: str = "float16"
+    """Type of stored latents: float16 or float32."""
+    codec_clips: int = 32
+    """Train clips on which the embedded codecs are fitted."""
+    max_clips: int = 0
+    """Train clips encoded at most (validation too); 0: all."""
+    encode_workers: int = 0
+    """Processes that encode; each takes whole shards. 0: one per core, or none beside this one for small sets."""
+    max_bad_share: float = 0.2
+    """Share of unusable clips (damaged, no sound, NaN in latents) above which a run stops."""
+    batch_size: int = 16
+    """Items per optimiser step and rank."""
+    val_items: int = 64
+    """Fixed validation items over all ranks together, rounded up to whole batches on every rank."""
+    num_workers: int = 0
+    """Loader processes per rank; 0 composes in the training process (fast enough for stored latents)."""
+    shuffle_shards: int = 0
+    """Shards inside which clips are shuffled together; 0: all (large sets: 16 keeps reading local)."""
+    chunk_starts: str = "phases"
+    """Where chunks may start: phases (all offsets) or grid (offset 0 only, as a stream from the start sees it)."""
+    first_chunk_p: float = 0.2
+    """Share of first chunks: no motion, no sink, no recent sound."""
+    first_phase_p: float = 0.2
+    """Share of the first chunks that start at another offset than the clip's start."""
+    sink_other_p: float = 0.5
+    """Share of sinks from another clip of the same look."""
+    ref_other_p: float = 0.5
+    """Share of references from another clip of the same look."""
+    quiet_p: float = 0.06
+    """Share of items with no text left and a quiet target."""
+    anchor_drop_p: float = 0.1
+    """Share of items without a voice anchor."""
+    anchor_short_p: float = 0.2
+    """Share of anchors shorter than the full length, uniformly."""
+    history_full_p: float = 0.0
+    """Share of items with the full recent history; the rest has a length ~ U(0, recent_s)."""
+    pointer_jitter: float = 0.12
+    """Standard deviation of the pointer's error at the chunk's start, in words."""
+    more_text_p: float = 0.0
+    """Share of items whose text goes on with another clip's words, so that the clip's end is no end of text."""
+    rollout_chunks: int = 8
+    """Chunks that a rollout's transcript must outlast."""
+    end_inside_p: float = 0.15
+    """Share of rollouts whose transcript ends inside them."""
+    real_start_p: float = 0.2
+    """Share of rollouts that begin from real motion (then with a real sink and real sound)."""
+    overfit_clips: int = 0
+    """Use only this many train clips, for validation too; 0: all."""
+
+    def problems(self) -> list[str]:
+        """Everything that is wrong with these values, in words."""
+        found = [f"data.{name}={getattr(self, name)} must be between 0 and 1" for name in _SHARES
+                 if not 0 <= getattr(self, name) <= 1]
+        found += [f"data.{name}={getattr(self, name)} must be at least {least}" for name, least in _LEAST.items()
+                  if getattr(self, name) < least]
+        if self.size % 8:
+            found.append(f"data.size={self.size} must be a multiple of 8, for example {self.size // 8 * 8 + 8}")
+        if self.chunk_starts not in ("phases", "grid"):
+            found.append(f"data.chunk_starts={self.chunk_starts!r} must be 'phases' or 'grid'")
+        if self.latent_dtype not in ("float16", "float32"):
+            found.append(f"data.latent_dtype={self.latent_dtype!r} must be 'float16' or 'float32'")
+        return found
+
+
+_SHARES = ("max_bad_share", "first_chunk_p", "first_phase_p", "sink_other_p", "ref_other_p", "quiet_p", "anchor_drop_p",
+           "anchor_short_p", "history_full_p", "more_text_p", "end_inside_p", "real_start_p")
+_LEAST = {"size": 8, "phases": 1, "codec_clips": 1, "max_clips": 0, "encode_workers": 0, "batch_size": 1,
+          "val_items": 1, "num_workers": 0, "shuffle_shards": 0, "pointer_jitter": 0, "rollout_chunks": 1,
+          "overfit_clips": 0}

@@ -1,0 +1,57 @@
+"""What was said before a chunk: the recent sound, prolonged by the speaker's other utterances, and its words."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from datamodules.latent_shards import LatentClip
+from datamodules.partners import Partners
+from streamchar.transcript import Word
+
+MAX_UTTERANCES = 6
+
+
+@dataclass
+class Past:
+    """``audio`` (T, Ca), newest last; ``words`` said up to and after the chunk's start, in the clip's seconds.
+
+    Words of prolonging utterances stand at negative times; ``begin`` is the second at which ``audio`` begins.
+    """
+
+    audio: np.ndarray
+    words: list[Word]
+    begin: float
+
+
+def own_words(clip: LatentClip, since: float) -> list[Word]:
+    """The clip's words that are audible at or after ``since``; one cut there keeps its later part."""
+    return [w if w.start >= since else Word(w.text, since, w.end) for w in clip.record.timed if w.end > since]
+
+
+def past_of(clip: LatentClip, phase: int, before: int, wanted: int, partners: Partners,
+            rng: np.random.Generator) -> Past:
+    """The ``wanted`` audio latents before latent ``before`` of a phase.
+
+    Where the phase has fewer, whole utterances of the same speaker are put before it (the last one cut at its
+    start); where the speaker has no other utterance, less is returned.
+    """
+    rate = partners.clock.audio_rate
+    origin = clip.record.phases[phase].offset / partners.clock.fps  # second of the phase's first latent
+    own = min(before, wanted)
+    parts = [clip.audio(phase)[before - own:before]]
+    words, missing, edge = own_words(clip, origin), wanted - own, origin
+    begin = origin + (before - own) / rate
+    for _ in range(MAX_UTTERANCES if missing else 0):
+        earlier = partners.other(clip, "speaker", rng)
+        if earlier is None or missing <= 0:
+            break
+        real = partners.real_latents(earlier)
+        taken = min(real, missing)
+        parts.insert(0, earlier.audio(0)[real - taken:real])
+        shift = edge - real / rate
+        said = [Word(w.text, w.start + shift, min(w.end + shift, edge)) for w in earlier.record.timed]
+        words = [w for w in said if w.start < edge] + words
+        begin, edge, missing = edge - taken / rate, shift, missing - taken
+    return Past(np.concatenate(parts) if len(parts) > 1 else parts[0], words, begin)

@@ -1,0 +1,116 @@
+"""Encoding one shard of clips into one shard of latents: the unit of work that is resumed and given to processes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from datamodules.clip import Clip, decode_clip
+from datamodules.clip_encoder import ClipEncoder
+from datamodules.clip_reader import iterate_shard
+from datamodules.latent_writer import LatentShardWriter, finished_record, shard_record
+from datamodules.quarantine import DamagedSample, Quarantine
+from streamchar.clock import ChunkClock
+from streamchar.errors import InputError
+
+
+@dataclass(frozen=True)
+class EncodeSettings:
+    """What all shards of a run have in common; ``codecs`` is the folder with ``video`` and ``audio``."""
+
+    codecs: Path
+    fingerprints: tuple[str, str]
+    clock: ChunkClock
+    size: int
+    offsets: tuple[int, ...]
+    dtype: str
+    device: str = "cpu"
+
+
+@dataclass(frozen=True)
+class EncodeJob:
+    """One shard: from ``source`` to ``target``, at most ``limit`` clips (0: all)."""
+
+    source: Path
+    target: Path
+    settings: EncodeSettings
+    limit: int = 0
+
+    @property
+    def recipe(self) -> str:
+        """Fingerprint of all that the latents depend on; the source counts by size and time of change."""
+        s, stat = self.settings, self.source.stat()
+        parts = [*s.fingerprints, repr(s.clock), s.size, s.offsets, s.dtype, self.limit, self.source.name,
+                 stat.st_size, stat.st_mtime_ns]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+
+    def finished(self) -> dict[str, Any] | None:
+        """The record of an earlier run, if its shard is complete and still right."""
+        return finished_record(self.target, self.recipe)
+
+
+def clips_of(source: Path, quarantine: Quarantine, limit: int = 0) -> Iterator[Clip]:
+    """Decoded clips of a shard, at most ``limit``; damaged ones go to the quarantine."""
+    found = 0
+    for raw in iterate_shard(source, quarantine):
+        try:
+            clip = decode_clip(raw.key, raw.files, shard=raw.shard)
+        except DamagedSample as damage:
+            quarantine.add(raw.key, str(damage), raw.shard)
+            continue
+        yield clip
+        found += 1
+        if limit and found >= limit:
+            return
+
+
+def encode_shard(job: EncodeJob, on_clip: Callable[[], None] = lambda: None) -> dict[str, Any]:
+    """Encode one shard, or find it done; returns its record.
+
+    Raises:
+        InputError: if the shard cannot be written (a full disk); nothing half-written stays behind.
+    """
+    done = job.finished()
+    if done is not None:
+        return done
+    encoder = _encoder(job.settings)
+    quarantine = Quarantine(max_rate=1.0)
+    try:
+        with LatentShardWriter(job.target) as writer:
+            for clip in clips_of(job.source, quarantine, job.limit):
+                try:
+                    writer.add(*encoder.encode(clip))
+                except DamagedSample as damage:
+                    quarantine.add(clip.key, str(damage), job.source)
+                on_clip()
+        return shard_record(job.target, writer, job.recipe, quarantine.rows)
+    except OSError as error:
+        raise InputError(f"cannot write {job.target}: {error.strerror or error}; free some space or choose another "
+                         f"root=, then run stage=encode again: finished shards are kept") from error
+
+
+def encode_in_worker(job: EncodeJob) -> dict[str, Any]:
+    """:func:`encode_shard` in a process of its own: one thread, so that processes do not fight for cores."""
+    torch.set_num_threads(1)
+    os.environ["OMP_NUM_THREADS"] = "1"
+    return encode_shard(job)
+
+
+@lru_cache(maxsize=1)
+def _encoder(settings: EncodeSettings) -> ClipEncoder:
+    from streamchar.codecs.store import load_codec
+
+    video, audio = (load_codec(settings.codecs / kind) for kind in ("video", "audio"))
+    for codec in (video, audio):
+        if isinstance(codec, torch.nn.Module):
+            codec.to(settings.device)
+    return ClipEncoder(video, audio, settings.clock, settings.size, list(settings.offsets), settings.dtype,
+                       settings.device)

@@ -1,0 +1,159 @@
+"""Options of the four training stages. Plain values, free of torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from streamchar.objectives.drops import DropConfig
+
+
+@dataclass
+class OptimizerConfig:
+    """One role's optimiser."""
+
+    kind: str = "adamw"
+    """``adamw``, or ``muon``: Muon for the matrices inside blocks and AdamW for everything else."""
+    lr: float = 1e-5
+    """Learning rate of AdamW."""
+    muon_lr: float = 0.01
+    """Learning rate of Muon's matrices, where ``kind=muon``."""
+    betas: list[float] = field(default_factory=lambda: [0.9, 0.95])
+    """AdamW betas."""
+    weight_decay: float = 0.01
+    """Weight decay."""
+    clip: float = 10.0
+    """Largest gradient norm."""
+    warmup: int = 0
+    """Updates of linear warm-up."""
+    decay_from: float = 1.0
+    """Fraction of the stage after which the rate falls linearly to ``decay_to`` times its value; 1 = constant."""
+    decay_to: float = 0.03
+    """See ``decay_from``."""
+
+    def problems(self, where: str) -> list[str]:
+        """Everything that is wrong with these values, in words."""
+        found = []
+        if self.kind not in ("adamw", "muon"):
+            found.append(f"{where}.kind={self.kind!r} must be 'adamw' or 'muon'")
+        if self.lr <= 0 or self.clip <= 0:
+            found.append(f"{where}: lr={self.lr} and clip={self.clip} must be positive")
+        return found
+
+
+@dataclass
+class StageConfig:
+    """What all training stages have in common."""
+
+    steps: int = 1000
+    """Iterations; ``global_step`` ends at exactly this number."""
+    batch_size: int = 0
+    """Samples per rank and iteration; 0: ``data.batch_size``."""
+    accumulate: int = 1
+    """Micro-batches that the samples of one iteration are split into, to save memory."""
+    ema_decay: float = 0.998
+    """Decay of the averaged weights, counted in updates of the (generator) role."""
+    ema_start: int = 0
+    """Updates before averaging starts; until then the average equals the weights."""
+    max_nonfinite: int = 10
+    """Non-finite iterations in a row before the run stops."""
+
+
+@dataclass
+class OrchestratorStage(StageConfig):
+    """Stage 1: the orchestrator on speech alone, with its light flow-matching head and the pointer's loss."""
+
+    optimizer: OptimizerConfig = field(default_factory=lambda: OptimizerConfig(lr=6e-5))
+    """Optimiser of the orchestrator."""
+    pointer_weight: float = 0.5
+    """Weight of the pointer's loss."""
+    drops: DropConfig = field(default_factory=DropConfig)
+    """Noise on history."""
+
+
+@dataclass
+class TeacherStage(StageConfig):
+    """Stage 2: joint flow matching of denoiser and orchestrator."""
+
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    """Optimiser of denoiser and orchestrator."""
+    orchestrator_lr_scale: float = 1.0
+    """Factor on the learning rates of the orchestrator's parameters; 0 freezes it as stage ``orchestrator`` left it."""
+    video_weight: float = 1.0
+    """Weight of the video loss."""
+    audio_weight: float = 1.0
+    """Weight of the audio loss."""
+    head_weight: float = 0.25
+    """Weight of the orchestrator head's own flow-matching loss, which keeps c_a speaking."""
+    pointer_weight: float = 0.5
+    """Weight of the pointer's loss."""
+    drops: DropConfig = field(default_factory=DropConfig)
+    """Drops of condition groups and noise on them."""
+
+
+@dataclass
+class MatchingStage(StageConfig):
+    """Options of distribution matching, shared by Stage I and Stage II."""
+
+    def problems(self, where: str) -> list[str]:
+        """Everything that is wrong with these values, in words."""
+        if self.critic_per_generator < 1:
+            return [f"{where}.critic_per_generator={self.critic_per_generator} must be at least 1"]
+        return []
+
+    generator: OptimizerConfig = field(default_factory=lambda: OptimizerConfig(lr=2e-6, betas=[0.0, 0.999]))
+    """Optimiser of the student."""
+    critic: OptimizerConfig = field(default_factory=lambda: OptimizerConfig(lr=4e-7, betas=[0.0, 0.999]))
+    """Optimiser of the critic (fake score)."""
+    critic_per_generator: int = 5
+    """Iterations per generator update: every iteration updates the critic, each 5th the generator too."""
+    video_weight: float = 1.0
+    """lambda of video."""
+    audio_weight: float = 1.0
+    """lambda of audio."""
+    ema_decay: float = 0.99
+    """Decay of the student's averaged weights, in generator updates."""
+    ema_start: int = 40
+    """Generator update at which averaging starts (iteration 200)."""
+
+
+@dataclass
+class DmdStage(MatchingStage):
+    """Stage I: distribution matching on single chunks with real conditions."""
+
+    steps: int = 600
+    """Iterations (critic updates)."""
+    drops: DropConfig = field(default_factory=lambda: DropConfig(condition=0.0))
+    """Drops of condition groups and noise on them; c_a is never dropped for the student."""
+
+
+@dataclass
+class RolloutStage(MatchingStage):
+    """Stage II: distribution matching on the student's own chunks."""
+
+    def problems(self, where: str) -> list[str]:
+        """Everything that is wrong with these values, in words."""
+        found = super().problems(where)
+        if not 1 <= self.min_chunks <= self.first_max_chunks <= self.max_chunks:
+            found.append(f"{where} needs 1 <= min_chunks <= first_max_chunks <= max_chunks, got "
+                         f"{self.min_chunks}, {self.first_max_chunks}, {self.max_chunks}")
+        return found
+
+    steps: int = 400
+    """Iterations (critic updates)."""
+    min_chunks: int = 2
+    """Smallest number of chunks K of a rollout; 1 together with ``max_chunks=1`` is the paper's failing ablation."""
+    first_max_chunks: int = 4
+    """Largest K at the start."""
+    max_chunks: int = 8
+    """Largest K at the end of the stage; it grows linearly."""
+    persistent: bool = True
+    """Keep the streams' memory across iterations, after ``warmup_iterations``."""
+    warmup_iterations: int = 20
+    """Iterations with fresh streams before memory persists."""
+    reset_chunks: int = 64
+    """Chunks after which a persistent stream starts afresh."""
+    every_chunk: bool = False
+    """Gradient on every chunk of a rollout (each with its own backward) instead of one uniformly drawn chunk."""
+    exit_sample_feeds_memory: bool = False
+    """Feed the exit step's estimate to memory instead of the fully denoised sample (not recommended)."""
+

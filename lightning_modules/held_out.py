@@ -1,0 +1,97 @@
+"""Held-out scores of a student beside the undistilled teacher at the same number of steps (design, section 8).
+
+L_G is normalised by construction and does not fall in a healthy run, so distillation is judged by what it makes: the
+distance to the teacher's own sample from the same noise, the Frechet distance in latents, and the mouth's lag.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from streamchar.denoiser.model import Denoiser
+from streamchar.diffusion.noise import NoiseKey
+from streamchar.evaluation.frechet import frechet_distance
+from streamchar.objectives.per_sample import audio_mean, video_mean
+from streamchar.rollout.character import Character
+from streamchar.rollout.denoise import denoise_chunk
+from streamchar.rollout.plan import SamplePlan, student_plan, teacher_plan
+from streamchar.rollout.stream import stream_chunks
+from streamchar.types import ChunkBatch, Latents, RolloutBatch
+
+STREAM_CHUNKS = 3
+
+
+class HeldOutScores:
+    """Collects samples over the validation batches and turns them into scores.
+
+    Systems: ``student``; ``teacher_few`` the undistilled teacher with the student's sampler and number of steps;
+    ``teacher_euler`` the teacher's own Euler sampler with guidance at that number of steps; the measure is the
+    teacher at all its steps. Accepts single chunks (same conditions) and streams (each on its own history).
+    """
+
+    def __init__(self, character: Character, teacher: Denoiser, seed: int) -> None:
+        few, full = student_plan(character.diffusion), teacher_plan(character.diffusion)
+        euler = teacher_plan(character.diffusion, few.steps)
+        self.teacher, self.seed = teacher, seed
+        self.character = character
+        self.systems: dict[str, tuple[bool, SamplePlan]] = {
+            "student": (True, few), "teacher_few": (False, few), "teacher_euler": (False, euler)}
+        self.full = full
+        self.cache: dict[tuple[str, int], list[Latents]] = {}
+        self.samples: dict[str, list[Latents]] = defaultdict(list)
+
+    def add(self, batch: ChunkBatch | RolloutBatch, number: int) -> None:
+        """Sample every system on one validation batch; what never changes is sampled once."""
+        for name, (is_student, plan) in {**self.systems, "reference": (False, self.full)}.items():
+            found = None if is_student else self.cache.get((name, number))
+            if found is None:
+                found = self._sample(batch, is_student, plan)
+                if not is_student:
+                    self.cache[name, number] = found
+            self.samples[name] += found
+
+    @torch.no_grad()
+    def _sample(self, batch: ChunkBatch | RolloutBatch, is_student: bool, plan: SamplePlan) -> list[Latents]:
+        character = self.character if is_student else replace(self.character, denoiser=self.teacher)
+        if isinstance(batch, RolloutBatch):
+            return [_cpu(r.latents) for r in stream_chunks(character, batch, plan, STREAM_CHUNKS, self.seed)]
+        prefix = character.orchestrator.prefix(batch.conditions)
+        key = NoiseKey.of(self.seed, batch.index, "val")
+        return [_cpu(denoise_chunk(character.denoiser, character.orchestrator, batch.conditions, prefix, plan,
+                                   key).final)]
+
+    def scores(self) -> dict[str, float]:
+        """``eval/SYSTEM_MEASURE`` for all systems; lower is better for all. Clears what was collected."""
+        out: dict[str, float] = {}
+        reference = self.samples.pop("reference", [])
+        for name, made in self.samples.items():
+            pairs = list(zip(made, reference, strict=True))
+            out[f"eval/{name}_distance_video"] = _mean([video_mean((a.video - b.video).square()) for a, b in pairs])
+            out[f"eval/{name}_distance_audio"] = _mean(
+                [audio_mean((a.audio - b.audio).square(), torch.ones_like(a.audio[..., 0])) for a, b in pairs])
+            out[f"eval/{name}_frechet_video"] = frechet_distance(_video_rows(made), _video_rows(reference))
+            out[f"eval/{name}_frechet_audio"] = frechet_distance(_audio_rows(made), _audio_rows(reference))
+        self.samples.clear()
+        return out
+
+
+def _cpu(x: Latents) -> Latents:
+    return Latents(x.video.float().cpu(), x.audio.float().cpu())
+
+
+def _mean(values: list[Tensor]) -> float:
+    return float(torch.cat(values).mean())
+
+
+def _video_rows(samples: list[Latents]) -> Tensor:
+    """Latent pixels as (N, C) features."""
+    return torch.cat([s.video.permute(0, 2, 3, 4, 1).flatten(0, 3) for s in samples])
+
+
+def _audio_rows(samples: list[Latents]) -> Tensor:
+    """Audio latents as (N, C) features."""
+    return torch.cat([s.audio.flatten(0, 1) for s in samples])

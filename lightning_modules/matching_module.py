@@ -1,0 +1,135 @@
+"""What Stage I and Stage II share: student, critic, frozen teacher and orchestrator, and how an update is made."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lightning_modules.config import MatchingStage
+from lightning_modules.fixed_streams import FixedStreams
+from lightning_modules.held_out import HeldOutScores
+from lightning_modules.stage_module import StageModule, levels
+from streamchar.denoiser.model import Denoiser
+from streamchar.diffusion.config import DiffusionConfig
+from streamchar.diffusion.noise import NoiseKey, scalar
+from streamchar.evaluation.records import SampleVideo
+from streamchar.objectives.distribution_matching import MatchingLosses, critic_losses, generator_losses, renoise
+from streamchar.orchestrator.model import Prefix
+from streamchar.rollout.character import Character
+from streamchar.rollout.memory import StreamMemory
+from streamchar.rollout.plan import student_plan
+from streamchar.types import ChunkBatch, Conditions, Latents, RolloutBatch
+
+
+class MatchingModule(StageModule):
+    """Distribution matching of a few-step student. The critic is the clock role: it is updated in every iteration.
+
+    ``character.denoiser`` is the student; ``teacher`` and the orchestrator are frozen and never stored.
+    """
+
+    clock_role = "critic"
+    ema_roles = ("student",)
+    headline_metrics = ("eval/student_distance_video", "eval/student_distance_audio", "eval/student_frechet_video",
+                        "eval/student_frechet_audio")
+
+    def __init__(self, character: Character, teacher: Denoiser, critic: Denoiser, stage: MatchingStage, seed: int,
+                 directory: Path | None = None) -> None:
+        super().__init__(stage, seed, directory)
+        self.character, self.options = character, stage
+        self.student, self.critic, self.teacher = character.denoiser, critic, teacher
+        self.orchestrator = character.orchestrator
+        self.teacher.requires_grad_(False)
+        self.orchestrator.requires_grad_(False)
+        self.role_modules = {"critic": [(critic, 1.0)], "student": [(self.student, 1.0)]}
+        self.role_options = {"critic": stage.critic, "student": stage.generator}
+        self.plan = student_plan(character.diffusion)
+        self.held_out = HeldOutScores(character, teacher, seed)
+        self.fixed = FixedStreams(character, seed)
+        self.chunk_seconds = float(character.clock.chunk_seconds)
+
+    @property
+    def diffusion(self) -> DiffusionConfig:
+        return self.character.diffusion
+
+    def total_updates(self, role: str) -> int:
+        return self.stage.steps if role == "critic" else -(-self.stage.steps // self.options.critic_per_generator)
+
+    @property
+    def generator_turn(self) -> bool:
+        """Whether this iteration also updates the student (iterations 0, 5, 10, ... of the default)."""
+        return self.iteration % self.options.critic_per_generator == 0
+
+    def exit_step(self) -> int:
+        """The exit step of this iteration, the same on all ranks."""
+        return int(scalar(self.seed, self.iteration, "exit") * self.plan.steps)
+
+    def weighted(self, losses: MatchingLosses) -> Tensor:
+        """``sum_m lambda_m L_m``, averaged over the batch."""
+        return (self.options.video_weight * losses.video + self.options.audio_weight * losses.audio).mean()
+
+    def generator_backward(self, sample: Latents | None, prefix: Prefix, conditions: Conditions, weight: Tensor,
+                           key: NoiseKey, share: float) -> tuple[Tensor, dict[str, Any]]:
+        """Score a sample that carries gradient, and run its backward pass; returns the loss and its figures."""
+        assert sample is not None, "the generator learns at an exit step"
+        scored = renoise(sample, self.orchestrator, prefix, key, self.diffusion)
+        losses = generator_losses(sample, scored, self.teacher, self.critic, conditions, weight, self.diffusion)
+        loss = self.weighted(losses)
+        self.manual_backward(loss * share)
+        return loss.detach(), {"train/generator": loss, "train/dmd_gradient_video":
+                               losses.gradient_video.mean(),
+                               "train/dmd_gradient_audio": losses.gradient_audio.mean()}
+
+    def critic_backward(self, sample: Latents | None, prefix: Prefix, conditions: Conditions, weight: Tensor,
+                        key: NoiseKey, share: float) -> tuple[Tensor, dict[str, Any]]:
+        """Train the critic on a sample without gradient; returns the loss and its figures."""
+        assert sample is not None, "the critic learns what the exit step made"
+        sample = sample.detach()
+        scored = renoise(sample, self.orchestrator, prefix, key, self.diffusion)
+        losses = critic_losses(self.critic, sample, scored, conditions, weight)
+        loss = self.weighted(losses)
+        self.manual_backward(loss * share)
+        return loss.detach(), {"train/critic": loss, "train/critic_video": losses.video.mean(),
+                               "train/critic_audio": losses.audio.mean(),
+                               **levels("train/critic_audio", losses.audio, losses.sigma)}
+
+    def finish(self, generator: Tensor | None, critic: Tensor, values: dict[str, Any], keys: list[str]) -> None:
+        """Step the roles whose backward passes are done, and log."""
+        figures: dict[str, float] = {}
+        if generator is not None:
+            figures |= self.step_role("student", generator, keys)
+        figures |= self.step_role("critic", critic, keys)
+        self.log_step({"train/loss": critic, **values, **figures,
+                       "progress/generator_updates": float(self.updates.get("student", 0))},
+                      len(keys))
+
+    def validation_step(self, batch: ChunkBatch | RolloutBatch, batch_index: int) -> None:
+        self.held_out.add(batch, batch_index)
+
+    def on_validation_epoch_end(self) -> None:
+        self.log_dict(self.held_out.scores() | self.fixed.go_on(), sync_dist=True)
+
+    def on_train_start(self) -> None:
+        if self.fixed.memory is None:
+            self.fixed.begin(self.data().fixed_streams(2))
+
+    def stream_memories(self) -> dict[str, StreamMemory]:
+        """Memory of the fixed validation streams, which speak on from validation to validation."""
+        return {"validation": self.fixed.memory} if self.fixed.memory is not None else {}
+
+    def probe_stream(self, chunks: int) -> Iterator[Any]:
+        """A fixed stream to time, decoded."""
+        return self.fixed.probe(chunks)
+
+    def sample_videos(self) -> list[SampleVideo]:
+        """Reference | teacher | student, at fixed prompts and noise."""
+        return self.fixed.sample_videos({"teacher": (self.teacher, self.held_out.full),
+                                         "student": (self.student, self.plan)})
+
+    def owned_weight(self, like: Tensor, chunk: int) -> Tensor:
+        """(B, Ta) weights of a generated chunk's audio latents: 1 for owned, 0 for surplus."""
+        owned = self.character.clock.audio_owned(chunk)
+        return (torch.arange(like.shape[1], device=like.device) < owned).float().expand(like.shape[0], -1)

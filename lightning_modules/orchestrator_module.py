@@ -1,0 +1,66 @@
+"""Stage 1: the orchestrator learns to speak, on speech alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lightning_modules.config import OrchestratorStage
+from lightning_modules.micro_batches import micro_batches
+from lightning_modules.pointer_records import ConstantRate, pointer_records
+from lightning_modules.stage_module import StageModule, levels
+from streamchar.diffusion.config import DiffusionConfig
+from streamchar.diffusion.noise import NoiseKey
+from streamchar.evaluation.records import PointerRecord
+from streamchar.objectives.conditioning import perturb
+from streamchar.objectives.speech import SpeechLosses, speech_losses
+from streamchar.orchestrator.model import Orchestrator
+from streamchar.types import ChunkBatch
+
+
+class OrchestratorModule(StageModule):
+    """Flow matching by the light head on c_a, plus the pointer's loss."""
+
+    clock_role = "orchestrator"
+    ema_roles = ("orchestrator",)
+    headline_metrics = ("eval/loss", "eval/audio")
+
+    def __init__(self, orchestrator: Orchestrator, stage: OrchestratorStage, diffusion: DiffusionConfig, seed: int,
+                 directory: Path | None = None) -> None:
+        super().__init__(stage, seed, directory)
+        self.orchestrator, self.options, self.diffusion = orchestrator, stage, diffusion
+        self.role_modules = {"orchestrator": [(orchestrator, 1.0)]}
+        self.role_options = {"orchestrator": stage.optimizer}
+        self.pointer_records: list[PointerRecord] = []
+        self.constant_rate = ConstantRate()
+
+    def _total(self, losses: SpeechLosses) -> Tensor:
+        return losses.flow.mean() + self.options.pointer_weight * losses.pointer.mean()
+
+    def training_step(self, batch: ChunkBatch, batch_index: int) -> None:
+        values: dict[str, Any] = {}
+        total = torch.zeros((), device=self.device)
+        for part in micro_batches(batch, self.stage.accumulate):
+            key = self.key(part.index, "train")
+            part.conditions = perturb(part.conditions, key, self.options.drops)
+            losses = speech_losses(self.orchestrator, part, key, self.diffusion)
+            share = len(part) / len(batch)
+            self.constant_rate.see(part)
+            loss = self._total(losses)
+            self.manual_backward(loss * share)
+            total += loss.detach() * share
+            values = {"train/audio": losses.flow.mean(),
+                      "train/pointer": losses.pointer.mean(),
+                      "pointer/train_error": (losses.predicted - part.pointer).abs().mean(),
+                      **levels("train/audio", losses.flow, losses.sigma)}
+        figures = self.step_role("orchestrator", total, batch.keys)
+        self.log_step({"train/loss": total, **values, **figures}, len(batch))
+
+    def validation_step(self, batch: ChunkBatch, batch_index: int) -> None:
+        losses = speech_losses(self.orchestrator, batch, NoiseKey.of(self.seed, batch.index, "val"), self.diffusion)
+        self.pointer_records += pointer_records(batch, losses.predicted, self.constant_rate.value)
+        values = {"eval/loss": self._total(losses), "eval/audio": losses.flow.mean()}
+        self.log_dict(values, on_step=False, on_epoch=True, sync_dist=True, batch_size=len(batch))

@@ -1,0 +1,111 @@
+"""Stage II: distribution matching on the student's own chunks, through the one chunk loop (design, section 8)."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import torch
+
+from lightning_modules.config import RolloutStage
+from lightning_modules.matching_module import MatchingModule
+from streamchar.diffusion.noise import scalar
+from streamchar.rollout.chunk_loop import ChunkResult, generate_chunk
+from streamchar.rollout.memory import StreamMemory
+from streamchar.types import RolloutBatch, tensor_map
+
+log = logging.getLogger(__name__)
+
+
+class RolloutModule(MatchingModule):
+    """Rolls the student K chunks on, gives one of them (or each) gradient, and trains the critic on a drawn one.
+
+    Memory is detached between chunks and, after the warm-up, persists across iterations; it is part of the checkpoint.
+    """
+
+    options: RolloutStage
+    memory: StreamMemory | None = None
+    streams: RolloutBatch | None = None
+
+    # The plan of an iteration, the same on all ranks
+
+    def chunks(self) -> int:
+        """K ~ U{min .. Kmax}, Kmax growing linearly over the stage."""
+        o = self.options
+        grown = o.first_max_chunks + (o.max_chunks - o.first_max_chunks) * self.iteration / max(o.steps, 1)
+        return o.min_chunks + int(scalar(self.seed, self.iteration, "chunks") * (int(grown) - o.min_chunks + 1))
+
+    def drawn_chunk(self, role: str, count: int) -> int:
+        """The chunk of this rollout on which ``role`` learns, uniform over 0 .. K-1."""
+        return int(scalar(self.seed, self.iteration, "chunk-" + role) * count)
+
+    # One iteration
+
+    def training_step(self, batch: RolloutBatch, batch_index: int) -> None:
+        memory = self._memory(batch)
+        count, exit_step = self.chunks(), self.exit_step()
+        learns = range(count) if self.options.every_chunk else (self.drawn_chunk("generator", count),)
+        watched = self.drawn_chunk("critic", count)
+        generator = torch.zeros((), device=self.device) if self.generator_turn else None
+        critic = torch.zeros((), device=self.device)
+        values: dict[str, Any] = {"train/chunks": float(count), "train/exit_step": float(exit_step)}
+        for i in range(count):
+            grad = generator is not None and i in learns
+            result = self._chunk(memory, exit_step, grad)
+            if generator is not None and grad:
+                weight = self.owned_weight(result.latents.audio, result.chunk)
+                key = self.key(memory.index, "generator").at(chunk=i)
+                loss, figures = self.generator_backward(result.exit, result.prefix, result.conditions, weight, key,
+                                                        1 / len(learns))
+                generator, values = generator + loss / len(learns), values | figures
+            if i == watched:
+                weight = self.owned_weight(result.latents.audio, result.chunk)
+                key = self.key(memory.index, "critic").at(chunk=i)
+                critic, figures = self.critic_backward(result.exit, result.prefix, result.conditions, weight,
+                                                       key, 1.0)
+                values |= figures
+        values |= {"pointer/stalled_streams": float((memory.stalled >= self._stall()).sum()),
+                   "train/stream_chunk": float(memory.chunk)}
+        self.memory = memory if self.options.persistent and self.iteration >= self.options.warmup_iterations else None
+        self.finish(generator, critic, values, batch.keys)
+
+    def _stall(self) -> int:
+        return self.orchestrator.config.stall_chunks
+
+    def _chunk(self, memory: StreamMemory, exit_step: int, grad: bool) -> ChunkResult:
+        return generate_chunk(self.character, memory, self.plan, exit_step, exit_grad=grad,
+                              exit_feeds_memory=self.options.exit_sample_feeds_memory,
+                              iteration=self.iteration, role="rollout")
+
+    # Persistent streams
+
+    def _memory(self, batch: RolloutBatch) -> StreamMemory:
+        """The streams' memory: kept, given more text where it runs out, or begun afresh."""
+        memory = self.memory
+        if memory is None or memory.chunk >= self.options.reset_chunks or len(memory.transcripts) != len(batch):
+            self.streams = batch
+            return self.character.start(batch, self.seed)
+        for b, words in enumerate(batch.words):
+            left = float(memory.lengths[b] - memory.pointer[b])
+            # A stream whose text has ended keeps quiet for a chunk before it goes on: ends are part of training.
+            if bool(memory.quiet[b] > 0) or 0 < left < self.character.window.max_todo:
+                memory.append_text(b, words)
+        return memory
+
+    def extra_state(self) -> dict[str, Any]:
+        if self.memory is None or self.streams is None:
+            return {}
+        streams = dict(vars(tensor_map(self.streams, lambda t: t.clone())))
+        return {"memory": self.memory.state_dict(), "streams": streams, "world": self.trainer.world_size}
+
+    def load_extra_state(self, state: dict[str, Any]) -> None:
+        self.memory = self.streams = None
+        if not state:
+            return
+        if state["world"] != self.trainer.world_size:
+            log.warning("streams begin afresh: their memory was saved by %d processes, now there are %d",
+                        state["world"], self.trainer.world_size)
+            return
+        self.streams = RolloutBatch(**state["streams"]).to(self.device)
+        self.memory = self.character.start(self.streams, self.seed)
+        self.memory.load_state_dict(state["memory"])

@@ -1,0 +1,183 @@
+"""What the four stages share: roles by name, counted steps, guards against non-finite values (engineering, section 3).
+
+``global_step`` counts iterations: only the *clock role*, which is stepped in every iteration, goes through
+``LightningOptimizer``; any other role is stepped through the bare optimiser.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from torch import Tensor, nn
+
+from lightning_modules.config import OptimizerConfig, StageConfig
+from lightning_modules.optimizers import build_optimizer, learning_rate_factor, set_learning_rate
+from streamchar.diffusion.noise import NoiseKey
+from streamchar.errors import CheckpointError, NumericsError
+
+
+class StageModule(L.LightningModule):
+    """Base of the stage modules.
+
+    Subclasses set ``role_modules`` (role -> modules with their learning-rate factors), ``role_options`` (role ->
+    optimiser options), ``clock_role`` and ``ema_roles``, and implement ``training_step``.
+
+    Args:
+        stage: options of the stage.
+        seed: of all counted noise.
+        directory: the stage's folder, where keys of non-finite batches are written; None writes none.
+    """
+
+    clock_role: str
+    ema_roles: tuple[str, ...]
+
+    def __init__(self, stage: StageConfig, seed: int, directory: Path | None = None) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.stage, self.seed, self.directory = stage, seed, directory
+        self.role_modules: dict[str, list[tuple[nn.Module, float]]] = {}
+        self.role_options: dict[str, OptimizerConfig] = {}
+        self.iteration = 0
+        self.updates: dict[str, int] = {}
+        self.nonfinite_total = 0
+        self.nonfinite_in_a_row = 0
+
+    # Roles and optimisers
+
+    def role_names(self) -> list[str]:
+        """Trained roles, the clock role first (the order of the optimisers)."""
+        return sorted(self.role_modules, key=lambda r: r != self.clock_role)
+
+    def configure_optimizers(self) -> list[torch.optim.Optimizer]:
+        return [build_optimizer(self.role_modules[r], self.role_options[r]) for r in self.role_names()]
+
+    def role_parameters(self, role: str) -> dict[str, Tensor]:
+        """Named parameters of a submodule called ``role``, for averaging."""
+        return dict(getattr(self, role).named_parameters())
+
+    @property
+    def generator_updates(self) -> int:
+        """Updates of the role that is averaged: the student where there is one, else the only role."""
+        return self.updates.get("student", self.updates.get(self.clock_role, 0))
+
+    def total_updates(self, role: str) -> int:
+        """Updates that ``role`` makes over the whole stage."""
+        return self.stage.steps
+
+    def key(self, index: Tensor, role: str) -> NoiseKey:
+        """Counted noise of this iteration."""
+        return NoiseKey.of(self.seed, index, role, self.iteration)
+
+    def data(self) -> Any:
+        """The DataModule, which counts consumed samples and knows the fixed held-out streams."""
+        return getattr(self.trainer, "datamodule", None)
+
+    # One update
+
+    def step_role(self, role: str, loss: Tensor, keys: list[str]) -> dict[str, float]:
+        """Clip, guard and step ``role`` after its backward passes; returns its figures for the log.
+
+        ``loss`` is the (detached) loss of the iteration, only looked at for being finite. Where any rank has a
+        non-finite loss or gradient, all ranks drop the update together.
+        """
+        order = self.role_names().index(role)
+        wrapped = self.optimizers()
+        wrapped = (wrapped if isinstance(wrapped, list) else [wrapped])[order]
+        options = self.role_options[role]
+        parameters = list(self.trained_parameters(role))
+        norm = torch.nn.utils.clip_grad_norm_(parameters, options.clip)
+        bad = self._agree(not (math.isfinite(float(norm)) and math.isfinite(float(loss))))
+        if bad:
+            for p in parameters:
+                p.grad = None
+            self._count_nonfinite(role, keys)
+        else:
+            self.nonfinite_in_a_row = 0
+        count = self.updates.get(role, 0)
+        rate = set_learning_rate(wrapped.optimizer, learning_rate_factor(count, self.total_updates(role), options))
+        (wrapped if role == self.clock_role else wrapped.optimizer).step()
+        for p in parameters:
+            p.grad = None
+        self.updates[role] = count + (0 if bad else 1)
+        return {f"stability/grad_norm_{role}": float(norm), f"stability/lr_{role}": rate,
+                "stability/nonfinite": float(self.nonfinite_total)}
+
+    def trained_parameters(self, role: str) -> Iterator[Tensor]:
+        """Parameters that the role's optimiser moves."""
+        for module, _ in self.role_modules[role]:
+            yield from (p for p in module.parameters() if p.requires_grad)
+
+    def _agree(self, flag: bool) -> bool:
+        if self.trainer.world_size == 1:
+            return flag
+        flags: Any = self.all_gather(torch.tensor(float(flag), device=self.device))
+        return bool(flags.max() > 0)
+
+    def _count_nonfinite(self, role: str, keys: list[str]) -> None:
+        self.nonfinite_total += 1
+        self.nonfinite_in_a_row += 1
+        if self.directory is not None:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            with (self.directory / "nonfinite.jsonl").open("a") as out:
+                out.write(json.dumps({"iteration": self.iteration, "role": role, "keys": keys}) + "\n")
+        if self.nonfinite_in_a_row >= self.stage.max_nonfinite:
+            raise NumericsError(
+                f"{self.nonfinite_in_a_row} non-finite updates in a row at iteration {self.iteration} (role {role}, "
+                f"last samples {keys[:4]}); look at nonfinite.jsonl, lower the learning rate or resume from an "
+                "earlier checkpoint")
+
+    def log_step(self, values: dict[str, Any], samples: int) -> None:
+        """Log this iteration's figures, count it and its consumed samples; the last call of every ``training_step``."""
+        plain = {k: float(v.detach()) if isinstance(v, Tensor) else float(v) for k, v in values.items()}
+        self.log_dict(plain, on_step=True, on_epoch=False, sync_dist=False)
+        self.iteration += 1
+        advance = getattr(self.data(), "advance", None)
+        if advance is not None:
+            advance(samples)
+
+    # Checkpoints hold trained roles only; frozen parts are referred to by path and hash.
+
+    def checkpoint_state_dict(self) -> dict[str, Any]:
+        """Weights of the trained submodules by role, and the counters."""
+        trained = tuple(f"{name}." for name in self.trained_submodules())
+        weights = {k: v for k, v in self.state_dict().items() if k.startswith(trained)}
+        counters = {"iteration": self.iteration, "updates": dict(self.updates), "nonfinite": self.nonfinite_total}
+        return {"weights": weights, "counters": counters, "extra": self.extra_state()}
+
+    def load_checkpoint_state(self, state: dict[str, Any]) -> None:
+        """Restore :meth:`checkpoint_state_dict`; a checkpoint of another architecture is refused by name."""
+        own = self.state_dict()
+        for name, value in state["weights"].items():
+            if name not in own or own[name].shape != value.shape:
+                have = tuple(own[name].shape) if name in own else "nothing of that name"
+                raise CheckpointError(f"checkpoint of another architecture: {name} is {tuple(value.shape)} in it, this "
+                                      f"run has {have}; use the checkpoint's own config.yaml or another name=")
+        self.load_state_dict(state["weights"], strict=False)
+        self.iteration = int(state["counters"]["iteration"])
+        self.updates = dict(state["counters"]["updates"])
+        self.nonfinite_total = int(state["counters"]["nonfinite"])
+        self.load_extra_state(state["extra"])
+
+    def trained_submodules(self) -> list[str]:
+        """Names of the submodules whose weights change in this stage."""
+        wanted = {id(m) for modules in self.role_modules.values() for m, _ in modules}
+        return [name for name, child in self.named_children() if id(child) in wanted]
+
+    def extra_state(self) -> dict[str, Any]:
+        """Further state of the stage (rollout memory); tensors, numbers, strings, lists and dicts only."""
+        return {}
+
+    def load_extra_state(self, state: dict[str, Any]) -> None:
+        """Restore :meth:`extra_state`."""
+
+
+def levels(name: str, loss: Tensor, sigma: Tensor, bins: int = 4) -> dict[str, float]:
+    """Mean of a per-sample loss (B,) in equal bins of the noise level: ``name_t0`` (clean) to ``name_t3`` (noise)."""
+    place = (sigma * bins).long().clamp(0, bins - 1)
+    return {f"{name}_t{i}": float(loss[place == i].detach().mean()) for i in range(bins) if bool((place == i).any())}

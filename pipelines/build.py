@@ -1,0 +1,143 @@
+"""Builds what stages run: model sizes from the codecs, modules with their inputs, characters to stream.
+
+A stage finds its inputs by the run's name; a missing one is told before anything heavy starts.
+"""
+
+from __future__ import annotations
+
+import logging
+from copy import deepcopy
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from callbacks.stored_weights import newest_weights
+from lightning_modules.dmd_module import DmdModule
+from lightning_modules.orchestrator_module import OrchestratorModule
+from lightning_modules.rollout_module import RolloutModule
+from lightning_modules.stage_module import StageModule
+from lightning_modules.teacher_module import TeacherModule
+from pipelines.config.schema import RunConfig
+from pipelines.run_directory import RunDirectory
+from streamchar.codecs.store import Codecs, load_codec
+from streamchar.denoiser.model import Denoiser
+from streamchar.errors import InputError
+from streamchar.hub.model_spec import ModelSpec
+from streamchar.hub.pretrained import load_weights
+from streamchar.orchestrator.model import Orchestrator
+from streamchar.rollout.character import Character
+
+log = logging.getLogger(__name__)
+
+MODEL_STAGES = ("teacher", "dmd", "rollout")
+
+
+def load_codecs(directory: RunDirectory) -> Codecs:
+    """The run's codecs, made by stage=encode."""
+    return Codecs(load_codec(directory.input("encode", "codecs/video")),
+                  load_codec(directory.input("encode", "codecs/audio")))
+
+
+def model_spec(cfg: RunConfig, codecs: Codecs) -> ModelSpec:
+    """Sizes of the run's models: the configuration's, with channels and rates of its codecs."""
+    clock = cfg.clock.chunk_clock(codecs.audio.latent_rate, codecs.audio.sample_rate)
+    denoiser = replace(cfg.denoiser, video_channels=codecs.video.channels, audio_channels=codecs.audio.channels)
+    grid = cfg.data.size // codecs.video.spatial_stride
+    if grid % denoiser.patch:
+        raise InputError(f"denoiser.patch={denoiser.patch} does not divide the latent grid of {grid} x {grid} "
+                         f"(data.size={cfg.data.size} at stride {codecs.video.spatial_stride})")
+    return ModelSpec(denoiser, cfg.orchestrator, clock, cfg.window, cfg.diffusion)
+
+
+def _orchestrator(spec: ModelSpec, directory: RunDirectory, stage: str, role: str = "ema") -> Orchestrator:
+    weights = newest_weights(directory.input(stage, "checkpoints"), "orchestrator", role)
+    model = spec.build_orchestrator(load_llm=False)
+    load_weights(model, weights, f"{directory.stage(stage)} (orchestrator)")
+    return model
+
+
+def _frozen_orchestrator(cfg: RunConfig, spec: ModelSpec, directory: RunDirectory) -> Orchestrator:
+    """The orchestrator as the teacher stage left it: its own, or the former stage's where it was frozen."""
+    learns = cfg.stages.teacher.orchestrator_lr_scale > 0
+    return _orchestrator(spec, directory, "teacher" if learns else "orchestrator")
+
+
+def _denoiser(spec: ModelSpec, directory: RunDirectory, stage: str, name: str, role: str = "ema") -> Denoiser:
+    weights = newest_weights(directory.input(stage, "checkpoints"), name, role)
+    model = spec.build_denoiser()
+    load_weights(model, weights, f"{directory.stage(stage)} ({name})")
+    return model
+
+
+def build_module(stage: str, cfg: RunConfig, directory: RunDirectory) -> StageModule:
+    """The LightningModule of a training stage, started from the stages before it.
+
+    orchestrator: fresh weights. teacher: the trained orchestrator (or a fresh one where the chain has no such stage).
+    dmd: student and critic start as the teacher. rollout: student and critic start from dmd (or from the teacher).
+    """
+    codecs = load_codecs(directory)
+    spec = model_spec(cfg, codecs)
+    torch.manual_seed(cfg.seed)
+    folder = directory.stage(stage)
+    if stage == "orchestrator":
+        return OrchestratorModule(spec.build_orchestrator(), cfg.stages.orchestrator, cfg.diffusion, cfg.seed, folder)
+    if stage == "teacher":
+        trained = "orchestrator" in cfg.chain or directory.has("orchestrator", "checkpoints")
+        orchestrator = _orchestrator(spec, directory, "orchestrator") if trained else spec.build_orchestrator()
+        character = Character(spec.build_denoiser(), orchestrator, spec.clock, spec.window, spec.units(),
+                              spec.diffusion, codecs.video, codecs.audio)
+        return TeacherModule(character, cfg.stages.teacher, cfg.seed, folder)
+    teacher = _denoiser(spec, directory, "teacher", "teacher")
+    orchestrator = _frozen_orchestrator(cfg, spec, directory)
+    first = "dmd" if stage == "rollout" and ("dmd" in cfg.chain or directory.has("dmd", "checkpoints")) else None
+    student = _denoiser(spec, directory, first, "student") if first else deepcopy(teacher)
+    critic = _denoiser(spec, directory, first, "critic", "trained") if first else deepcopy(teacher)
+    character = Character(student, orchestrator.eval(), spec.clock, spec.window, spec.units(), spec.diffusion,
+                          codecs.video, codecs.audio, few_step=True)
+    kind = DmdModule if stage == "dmd" else RolloutModule
+    return kind(character, teacher, critic, getattr(cfg.stages, stage), cfg.seed, folder)
+
+
+def trained_stage(directory: RunDirectory, from_stage: str = "auto") -> str:
+    """The stage whose model is meant: ``auto`` is the last that has a checkpoint.
+
+    Raises:
+        InputError: where there is none, or the named one has none.
+    """
+    if from_stage != "auto":
+        if from_stage not in MODEL_STAGES:
+            raise InputError(f"no model comes from stage {from_stage!r}; choose one of {', '.join(MODEL_STAGES)}, auto")
+        directory.input(from_stage, "checkpoints")
+        return from_stage
+    for stage in reversed(MODEL_STAGES):
+        if directory.has(stage, "checkpoints"):
+            return stage
+    directory.input("teacher", "checkpoints")
+    raise AssertionError("unreachable")
+
+
+def load_character(directory: RunDirectory, cfg: RunConfig, from_stage: str = "auto", role: str = "ema") -> Character:
+    """The character that a stage made, on the device that is there, in eval mode.
+
+    role: ``ema`` (averaged), ``student`` (the plain weights) or ``teacher`` (the undistilled model).
+    """
+    stage = trained_stage(directory, from_stage)
+    codecs = load_codecs(directory)
+    spec = model_spec(cfg, codecs)
+    few_step = stage != "teacher" and role != "teacher"
+    which = "trained" if role == "student" else "ema"
+    denoiser = (_denoiser(spec, directory, stage, "student", which) if few_step
+                else _denoiser(spec, directory, "teacher", "teacher", which))
+    orchestrator = _frozen_orchestrator(cfg, spec, directory)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    for model in (denoiser, orchestrator):
+        model.to(device).eval().requires_grad_(False)
+    log.info("model of %s (%s, %s)", directory.stage(stage), role, "few-step" if few_step else "Euler")
+    return Character(denoiser, orchestrator, spec.clock, spec.window, spec.units(), spec.diffusion, codecs.video,
+                     codecs.audio, few_step)
+
+
+def checkpoint_folder(directory: RunDirectory, stage: str) -> Path:
+    """Where a stage keeps its checkpoints."""
+    return directory.stage(stage) / "checkpoints"

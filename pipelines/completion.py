@@ -1,0 +1,78 @@
+"""Which stages are complete: ``complete.json`` holds a hash of all settings that the stage's result depends on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any
+
+from pipelines.config.fields import lookup
+from pipelines.config.schema import STAGES, RunConfig
+from pipelines.run_directory import RunDirectory, global_rank, write_atomically
+
+_MODEL = ("seed", "clock", "window", "codec", "data", "diffusion", "orchestrator", "trainer.max_steps",
+          "trainer.precision")
+_DEPENDS: dict[str, tuple[str, ...]] = {
+    "prepare": ("prepare", "seed"),
+    "encode": ("codec", "clock", "data.shards", "data.val_shards", "data.speech_shards", "data.size", "data.phases",
+               "data.latent_dtype", "data.codec_clips", "data.max_clips"),
+    "orchestrator": (*_MODEL, "stages.orchestrator"),
+    "teacher": (*_MODEL, "denoiser", "stages.teacher"),
+    "dmd": (*_MODEL, "denoiser", "stages.dmd"),
+    "rollout": (*_MODEL, "denoiser", "stages.rollout"),
+    "evaluate": ("evaluate",),
+    "stream": ("stream",),
+    "export": ("export",),
+}
+"""Settings that each stage reads itself; what earlier stages read enters through their own marks."""
+
+
+def digest(stage: str, cfg: RunConfig) -> str:
+    """Hash of the settings that ``stage`` reads."""
+    values = {}
+    for path in _DEPENDS[stage]:
+        if lookup(RunConfig, path) is not None:
+            at: Any = asdict(cfg)
+            for part in path.split("."):
+                at = at[part]
+            values[path] = at
+    return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def read_mark(run: RunDirectory, stage: str) -> dict[str, Any] | None:
+    """The mark of a complete stage; None where it is missing or unreadable."""
+    try:
+        mark = json.loads((run.stage(stage) / "complete.json").read_text())
+    except (OSError, ValueError):
+        return None
+    return mark if isinstance(mark, dict) else None
+
+
+def is_complete(run: RunDirectory, stage: str, cfg: RunConfig) -> dict[str, Any] | None:
+    """The stage's mark where its settings, and the results it was made from, are still the same; else None."""
+    mark = read_mark(run, stage)
+    if mark is None or mark.get("digest") != digest(stage, cfg) or mark.get("inputs") != _inputs(run, stage, cfg):
+        return None
+    return mark
+
+
+def clear_mark(run: RunDirectory, stage: str) -> None:
+    """Forget that the stage was complete: it is about to run again."""
+    if global_rank() == 0:
+        (run.stage(stage) / "complete.json").unlink(missing_ok=True)
+
+
+def set_mark(run: RunDirectory, stage: str, cfg: RunConfig, seconds: float) -> None:
+    """Say that the stage is complete with these settings and inputs."""
+    if global_rank() == 0:
+        mark = {"stage": stage, "digest": digest(stage, cfg), "inputs": _inputs(run, stage, cfg),
+                "finished": datetime.now(UTC).isoformat(), "seconds": round(seconds, 3)}
+        write_atomically(run.stage(stage) / "complete.json", json.dumps(mark, indent=2) + "\n")
+
+
+def _inputs(run: RunDirectory, stage: str, cfg: RunConfig) -> dict[str, str]:
+    """When each earlier stage of the chain finished: a stage made anew makes its followers stale."""
+    earlier = [s for s in STAGES[: STAGES.index(stage)] if s in cfg.chain and s != "evaluate"]
+    return {s: mark["finished"] for s in earlier if (mark := read_mark(run, s)) is not None}

@@ -1,0 +1,94 @@
+"""What belongs together: rules across groups, all broken ones named at once."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import fields, is_dataclass
+from inspect import signature
+from pathlib import Path
+from typing import Any
+
+from pipelines.config.errors import nearest
+from pipelines.config.geometry import VIDEO_STRIDE
+from pipelines.config.places import choices
+from pipelines.config.schema import STAGES, RunConfig
+
+
+def cross_check(cfg: RunConfig, *, to_run: bool = True) -> list[str]:
+    """Every rule that ``cfg`` breaks, in words: the groups' own rules, then those between groups.
+
+    ``to_run``: also what a stage needs in order to run, but not to be printed or sized (``--cfg``, ``--dry-run``).
+    """
+    return _own(cfg, "") + _run(cfg) + _window(cfg) + _sizes(cfg) + (_files(cfg) if to_run and cfg.stage else [])
+
+
+def _files(cfg: RunConfig) -> list[str]:
+    """What is read from local files that only the user can give."""
+    found = []
+    folder = cfg.orchestrator.pretrained
+    if cfg.orchestrator.tokenizer == "pretrained" and not folder:
+        found.append("orchestrator.tokenizer=pretrained needs orchestrator.pretrained=FOLDER, a Qwen2-family model")
+    if folder and not (Path(folder) / "config.json").is_file():
+        found.append(f"orchestrator.pretrained={folder} holds no config.json: expected a Hugging Face model folder")
+    return found
+
+
+def _own(group: Any, path: str) -> list[str]:
+    """What the groups say of themselves: ``problems()``, or ``problems(where)`` of groups that occur several times."""
+    found: list[str] = []
+    for field in fields(group):
+        inner, where = getattr(group, field.name), f"{path}{field.name}"
+        if not is_dataclass(inner):
+            continue
+        rules = getattr(inner, "problems", None)
+        if callable(rules):
+            found += rules(where) if signature(rules).parameters else rules()
+        found += _own(inner, where + ".")
+    return found
+
+
+def _run(cfg: RunConfig) -> list[str]:
+    found = []
+    known = (*STAGES, "all")
+    if cfg.stage and cfg.stage not in known:
+        found.append(f"unknown stage={cfg.stage}{nearest(cfg.stage, known) or '; there are ' + ' '.join(known)}")
+    for stage in cfg.chain:
+        if stage not in STAGES:
+            found.append(f"chain holds the unknown stage {stage}{nearest(stage, STAGES)}")
+    if cfg.name and not re.fullmatch(r"[\w.+-]+", cfg.name) or cfg.name in (".", ".."):
+        found.append(f"name={cfg.name!r} must be usable as a folder: letters, digits and . _ + - only")
+    if cfg.debug is not None and cfg.debug not in choices("debug"):
+        found.append(f"unknown debug={cfg.debug}; there are {', '.join(choices('debug'))}")
+    return found
+
+
+def _window(cfg: RunConfig) -> list[str]:
+    latents = 1 + (cfg.clock.chunk_frames - 1) // 4
+    window, found = cfg.window, []
+    for key in ("sink_latents", "motion_latents"):
+        value = getattr(window, key)
+        if not 1 <= value <= latents:
+            found.append(f"window.{key}={value} must be between 1 and the {latents} video latents "
+                         f"of a chunk of clock.chunk_frames={cfg.clock.chunk_frames}")
+    for key, most in (("past_audio_s", 0.5), ("anchor_s", 3.0), ("recent_s", 12.0)):
+        value = getattr(window, key)
+        if not 0 <= value <= most:
+            found.append(f"window.{key}={value} must be between 0 and {most:g} seconds")
+    return found
+
+
+def _sizes(cfg: RunConfig) -> list[str]:
+    found = []
+    pixels = VIDEO_STRIDE * cfg.denoiser.patch
+    if pixels > 0 and (cfg.data.size <= 0 or cfg.data.size % pixels):
+        near = pixels * max(1, round(cfg.data.size / pixels))
+        found.append(f"data.size={cfg.data.size} must be a multiple of {pixels} pixels (a token: the codec's stride "
+                     f"{VIDEO_STRIDE} x denoiser.patch={cfg.denoiser.patch}), for example {near}")
+    uses_puppet = cfg.data.shards is None and (
+        cfg.stage in ("prepare", "encode") or (cfg.stage == "all" and "prepare" in cfg.chain))
+    if uses_puppet and cfg.prepare.fps != cfg.clock.fps:
+        found.append(f"prepare.fps={cfg.prepare.fps:g} and clock.fps={cfg.clock.fps:g} must be equal, "
+                     f"unless data.shards gives other clips")
+    if cfg.stage == "all" and cfg.data.shards is None and "encode" in cfg.chain and "prepare" not in cfg.chain:
+        found.append(f"preset={cfg.preset} makes no data of its own: give data.shards=FOLDER")
+    return found

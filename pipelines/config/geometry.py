@@ -1,0 +1,37 @@
+"""Sizes that follow from codec, clock and data together: the chunk's latents. Free of torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pipelines.config.schema import RunConfig
+from streamchar.clock import ChunkClock
+
+VIDEO_STRIDE = 8
+"""Pixels per latent of both video codecs, each way."""
+SAMPLE_RATE = 16000
+"""Sound samples per second of both audio codecs."""
+_LYRA_CHANNELS = 64
+_FRAMES_PER_SECOND = {"mel": 100.0, "lyra": 50.0}
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """The latents of one chunk: video (video_channels, clock.video_latents, grid, grid), audio (~, audio_channels)."""
+
+    clock: ChunkClock
+    grid: int
+    video_channels: int
+    audio_channels: int
+
+
+def geometry(cfg: RunConfig) -> Geometry:
+    """What the configured codecs make of the configured pictures.
+
+    Raises:
+        InputError: if the clock's numbers do not fit together.
+    """
+    audio = cfg.codec.audio
+    clock = cfg.clock.chunk_clock(_FRAMES_PER_SECOND[audio.kind] / audio.stack, SAMPLE_RATE)
+    channels = _LYRA_CHANNELS * audio.stack if audio.kind == "lyra" else audio.channels
+    return Geometry(clock, cfg.data.size // VIDEO_STRIDE, cfg.codec.video.channels, channels)

@@ -1,0 +1,70 @@
+"""The command line's grammar: ``stage=rollout preset=tiny data.batch_size=8 --cfg``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from pipelines.config.errors import nearest
+from pipelines.config.schema import TRAINING
+
+FLAGS = ("--help", "--cfg", "--dry-run")
+_SHORT = {"-h": "--help", "-c": "--cfg"}
+_PROMPT = {"transcript": "stream.transcript", "reference": "stream.reference", "voice": "stream.voice"}
+
+
+@dataclass
+class CommandLine:
+    """What was asked: flags, the topic of --help or --cfg, and overrides by dotted path (raw text, last one wins)."""
+
+    flags: set[str] = field(default_factory=set)
+    topic: str | None = None
+    overrides: dict[str, str] = field(default_factory=dict)
+    spelled: dict[str, str] = field(default_factory=dict)
+    """The key as the user wrote it, by dotted path."""
+    problems: list[str] = field(default_factory=list)
+
+
+def parse(argv: list[str]) -> CommandLine:
+    """Read the arguments after the program's name; mistakes are collected, not raised."""
+    line = CommandLine()
+    stage = next((a.split("=", 1)[1] for a in reversed(argv) if a.startswith("stage=")), "")
+    wants_topic = False
+    for argument in argv:
+        flag = _SHORT.get(argument, argument)
+        if flag in FLAGS:
+            line.flags.add(flag)
+            wants_topic = flag in ("--help", "--cfg")
+        elif argument.startswith("-"):
+            line.problems.append(f"unknown option {argument}{nearest(argument, FLAGS)}")
+        elif "=" in argument:
+            key, value = argument.split("=", 1)
+            path = canonical(key.strip(), stage)
+            line.overrides[path], line.spelled[path] = value, key
+        elif wants_topic and line.topic is None:
+            line.topic = argument
+        else:
+            line.problems.append(f"cannot read {argument!r}: settings are written key=value, for example stage=rollout")
+    return line
+
+
+def canonical(key: str, stage: str) -> str:
+    """The full path of a key that may be written short.
+
+    ``transcript reference voice`` and ``out from`` name what the stage reads and writes; ``teacher.lr`` and
+    ``stage.teacher.lr`` are ``stages.teacher.lr``; ``tracking.uri`` is ``callbacks.tracking.uri``.
+    """
+    if key in _PROMPT:
+        return _PROMPT[key]
+    if key == "out":
+        return "export.out" if stage == "export" else "stream.out"
+    if key == "from":
+        return f"{stage if stage in ('export', 'evaluate') else 'stream'}.from_stage"
+    first, _, rest = key.partition(".")
+    if first == "stage" and rest:
+        head = rest.split(".")[0]
+        return f"stages.{rest}" if head in TRAINING else rest
+    if first == "tracking" and rest:
+        return f"callbacks.{key}"
+    if first in TRAINING and first != "orchestrator" and rest:
+        return f"stages.{key}"
+    return key

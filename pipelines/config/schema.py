@@ -1,0 +1,122 @@
+"""The whole configuration: every room's own options, composed. Free of torch, so that help and errors come at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from callbacks.config import CallbackConfig
+from datamodules.config import DataConfig
+from datamodules.puppet.config import PrepareConfig
+from lightning_modules.config import DmdStage, OrchestratorStage, RolloutStage, TeacherStage
+from pipelines.trainer_config import TrainerConfig
+from streamchar.clock import ChunkClock
+from streamchar.codecs.config import CodecConfig
+from streamchar.denoiser.config import DenoiserConfig
+from streamchar.diffusion.config import DiffusionConfig
+from streamchar.evaluation.config import EvaluateConfig
+from streamchar.orchestrator.config import OrchestratorConfig
+from streamchar.streaming.config import StreamConfig
+from streamchar.window import WindowConfig
+
+STAGES = ("prepare", "encode", "orchestrator", "teacher", "dmd", "rollout", "evaluate", "stream", "export")
+"""Stages in the order in which each uses the former ones' results."""
+TRAINING = ("orchestrator", "teacher", "dmd", "rollout")
+"""Stages that train a model."""
+
+
+@dataclass
+class ClockConfig:
+    """The chunk grid in pictures; the sound's rates are the audio codec's."""
+
+    fps: float = 24.0
+    """Video frames per second."""
+    chunk_frames: int = 33
+    """Frames of one chunk, 1 + 4 n."""
+
+    def chunk_clock(self, audio_rate: float, sample_rate: int) -> ChunkClock:
+        """The clock of a run, given the audio codec's latents per second and samples per second."""
+        return ChunkClock(self.fps, self.chunk_frames, audio_rate, sample_rate)
+
+    def problems(self) -> list[str]:
+        """Everything that is wrong with these values, in words."""
+        found = []
+        if self.fps <= 0:
+            found.append(f"clock.fps={self.fps} must be positive")
+        if self.chunk_frames < 1 or (self.chunk_frames - 1) % 4:
+            near = 1 + 4 * max(0, (self.chunk_frames - 1) // 4)
+            found.append(f"clock.chunk_frames={self.chunk_frames} must be 1 + 4 n, for example {near} or {near + 4}")
+        return found
+
+
+@dataclass
+class StagesConfig:
+    """The training stages' own options; ``dmd.steps=100`` on the command line is short for ``stages.dmd.steps=100``."""
+
+    orchestrator: OrchestratorStage = field(default_factory=OrchestratorStage)
+    """The orchestrator on speech alone."""
+    teacher: TeacherStage = field(default_factory=TeacherStage)
+    """The joint audio-video teacher."""
+    dmd: DmdStage = field(default_factory=DmdStage)
+    """Stage I: distillation on single chunks."""
+    rollout: RolloutStage = field(default_factory=RolloutStage)
+    """Stage II: distillation on the student's own chunks."""
+
+
+@dataclass
+class ExportConfig:
+    """What ``stage=export from=STAGE out=DIR`` writes."""
+
+    from_stage: str = "auto"
+    """Stage whose weights are written: teacher, dmd or rollout; auto = the last that was trained."""
+    role: str = "ema"
+    """Which weights of that stage: ema, student or teacher."""
+    out: str | None = None
+    """Folder of model.safetensors and config.json. Not given: ``export/`` of the run."""
+
+
+@dataclass
+class RunConfig:
+    """Everything that a run is made of."""
+
+    stage: str = ""
+    """What to do: one of the stages, or ``all`` for the chain that the preset needs."""
+    preset: str = "demo"
+    """A file of conf/preset/. Not given: the preset with which the run of this name was made, else demo."""
+    name: str = ""
+    """Name of the run, which alone decides its folder: root/NAME/STAGE. Not given: the preset's name."""
+    root: str = "runs"
+    """Folder of all runs."""
+    seed: int = 0
+    """Seed of weights, sample order and noise."""
+    debug: str | None = None
+    """A file of conf/debug/ laid over the preset: fast."""
+    chain: list[str] = field(default_factory=lambda: [s for s in STAGES if s != "export"])
+    """Stages of ``stage=all``, in order; those that are complete already are skipped."""
+    clock: ClockConfig = field(default_factory=ClockConfig)
+    """The chunk grid."""
+    window: WindowConfig = field(default_factory=WindowConfig)
+    """How much context one chunk sees."""
+    prepare: PrepareConfig = field(default_factory=PrepareConfig)
+    """The embedded puppet data set."""
+    data: DataConfig = field(default_factory=DataConfig)
+    """Shards and the composition of items."""
+    codec: CodecConfig = field(default_factory=CodecConfig)
+    """Pictures and sound to latents and back."""
+    denoiser: DenoiserConfig = field(default_factory=DenoiserConfig)
+    """The joint audio-video transformer."""
+    orchestrator: OrchestratorConfig = field(default_factory=OrchestratorConfig)
+    """The language model and its pointer."""
+    diffusion: DiffusionConfig = field(default_factory=DiffusionConfig)
+    """Noise levels, steps, guidance."""
+    stages: StagesConfig = field(default_factory=StagesConfig)
+    """The training stages."""
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    """How long, on what and how often; the same for every training stage."""
+    callbacks: CallbackConfig = field(default_factory=CallbackConfig)
+    """What watches a training stage: tracking, samples, probes, averages."""
+    evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
+    """Held-out measures."""
+    stream: StreamConfig = field(default_factory=StreamConfig)
+    """The streamed clip."""
+    export: ExportConfig = field(default_factory=ExportConfig)
+    """The exported model."""

@@ -1,0 +1,1 @@
+"""What ``stage=evaluate`` is made of: material, streams, scores."""

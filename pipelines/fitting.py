@@ -1,0 +1,113 @@
+"""Runs one training stage to its end, or to where it is asked to stop, with everything that watches it."""
+
+from __future__ import annotations
+
+import logging
+import signal
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+
+from callbacks import checkpoint_files as files
+from callbacks.checkpoint import Checkpoints
+from callbacks.config import CallbackConfig
+from callbacks.ema import AveragedWeights
+from callbacks.pointer_logging import PointerLogging
+from callbacks.preemption import Preemption, requeue
+from callbacks.progress import ProgressLines
+from callbacks.samples import Samples
+from callbacks.sink_checkpoint import SinkCheckpoint
+from callbacks.step_logger import StepLogger
+from callbacks.step_time import StepTime
+from callbacks.throughput_probe import ThroughputProbe
+from callbacks.time_limit import TimeLimit
+from callbacks.validation_ends import ValidationEnds
+from pipelines.trainer import build_trainer
+from pipelines.trainer_config import TrainerConfig
+from streamchar.errors import StreamCharError
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Fit:
+    """What is to be trained, and how.
+
+    steps: where the stage ends. ema: (decay, start). start: checkpoint folder to go on from. about: plain values kept
+    in every checkpoint.
+    """
+
+    stage: str
+    folder: Path
+    steps: int
+    trainer: TrainerConfig
+    callbacks: CallbackConfig
+    ema: tuple[float, int]
+    start: Path | None
+    about: dict[str, Any]
+
+
+def fit(job: Fit, module: L.LightningModule, data: L.LightningDataModule, loggers: Sequence[StepLogger]) -> bool:
+    """Train; whether the stage is complete (False: stopped early, saved, to be gone on with).
+
+    Raises:
+        KeyboardInterrupt: after Ctrl-C, when the checkpoint has been saved.
+        StreamCharError: where the data ended before the stage did.
+    """
+    preemption, limit = Preemption(), TimeLimit(job.trainer.max_minutes) if job.trainer.max_minutes else None
+    stops = [preemption, limit] if limit else [preemption]
+    trainer = build_trainer(job.trainer, job.steps, job.folder, watchers(job, stops), loggers)
+    module.strict_loading = False  # a checkpoint holds the trained roles; what it must hold is checked on loading
+    try:
+        trainer.fit(module, datamodule=data, ckpt_path=str(job.start / files.STATE) if job.start else None,
+                    weights_only=True)
+        _all_steps_done(job, trainer, preemption, limit)
+    except BaseException as error:
+        stopped = isinstance(error, KeyboardInterrupt | SystemExit)  # Lightning turns Ctrl-C into SystemExit
+        _finish(loggers, "KILLED" if stopped else "FAILED")
+        if isinstance(error, SystemExit) and preemption.signal == signal.SIGINT:
+            raise KeyboardInterrupt from error
+        raise
+    if not preemption.stopped:
+        _finish(loggers, "FINISHED")
+        return limit is None or not limit.stopped
+    _finish(loggers, "KILLED")
+    if preemption.signal == signal.SIGINT:
+        raise KeyboardInterrupt
+    if trainer.is_global_zero:
+        requeue()
+    return False
+
+
+def watchers(job: Fit, stops: Sequence[L.Callback]) -> list[L.Callback]:
+    """The callbacks in the order in which they are called.
+
+    Averages come first, so that validation sees them from its beginning and nothing else does after its end;
+    checkpoints come after all that keeps state, and before what only looks on.
+    """
+    options, samples = job.callbacks, job.folder / "samples"
+    average = AveragedWeights(*job.ema) if options.ema else None
+    weights = average.swapped if average else None
+    found: list[L.Callback | None] = [
+        average, *stops, PointerLogging(samples) if options.pointer else None, SinkCheckpoint(),
+        Checkpoints(job.folder / "checkpoints", job.trainer.ckpt_every, job.trainer.keep_last, job.about),
+        StepTime(), ThroughputProbe(options.probe_every, options.probe_chunks, weights),
+        Samples(samples, options.samples_every, weights),
+        ProgressLines(job.stage) if options.progress else None, ValidationEnds()]
+    return [callback for callback in found if callback is not None]
+
+
+def _all_steps_done(job: Fit, trainer: L.Trainer, preemption: Preemption, limit: TimeLimit | None) -> None:
+    """A loader that runs dry ends Lightning's loop without a word: such a run must not look like a finished one."""
+    if preemption.stopped or (limit and limit.stopped) or trainer.global_step == job.steps:
+        return
+    raise StreamCharError(f"stage {job.stage} ended at step {trainer.global_step} in place of {job.steps}: the data "
+                          "came to an end; training streams must be infinite on every rank")
+
+
+def _finish(loggers: Sequence[StepLogger], status: str) -> None:
+    for logger in loggers:
+        logger.finish(status)

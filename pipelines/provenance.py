@@ -1,0 +1,75 @@
+"""What a result was made with: code, versions, hardware, command and date."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import subprocess
+import sys
+from datetime import UTC, datetime
+from importlib.metadata import distributions
+from pathlib import Path
+from typing import Any
+
+from pipelines.config.places import CHECKOUT, LOCK
+
+
+def provenance(command: list[str] | None = None) -> dict[str, Any]:
+    """Everything that is worth knowing when a result is to be made again; plain JSON values."""
+    return {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": command if command is not None else [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "code": code_state(CHECKOUT),
+        "lock_sha256": hashlib.sha256(LOCK.read_bytes()).hexdigest() if LOCK.exists() else None,
+        "hardware": hardware(),
+        "python": platform.python_version(),
+        "versions": {d.metadata["Name"]: d.version for d in sorted(distributions(), key=_name) if d.metadata["Name"]},
+    }
+
+
+def code_state(checkout: Path) -> dict[str, Any]:
+    """Git revision, whether files differ from it, and a hash of the differences (of untracked files too)."""
+    revision = _git(checkout, "rev-parse", "HEAD")
+    if revision is None:
+        return {"revision": None, "dirty": None, "difference_sha256": None}
+    status = _git(checkout, "status", "--porcelain") or b""
+    if not status.strip():
+        return {"revision": revision.decode().strip(), "dirty": False, "difference_sha256": None}
+    digest = hashlib.sha256(_git(checkout, "diff", "HEAD", "--binary") or b"")
+    for name in sorted((_git(checkout, "ls-files", "-z", "--others", "--exclude-standard") or b"").split(b"\0")):
+        path = checkout / os.fsdecode(name)
+        if name and path.is_file():
+            digest.update(name + b"\0" + hashlib.sha256(path.read_bytes()).digest())
+    return {"revision": revision.decode().strip(), "dirty": True, "difference_sha256": digest.hexdigest()}
+
+
+def hardware() -> dict[str, Any]:
+    """Processor, cores, memory and GPUs, read from the system without loading torch."""
+    return {
+        "platform": platform.platform(),
+        "processor": _line("/proc/cpuinfo", "model name") or platform.processor() or platform.machine(),
+        "cores": len(os.sched_getaffinity(0)),
+        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+        "gpus": [_line(str(path), "Model") for path in sorted(Path("/proc/driver/nvidia/gpus").glob("*/information"))],
+    }
+
+
+def _git(checkout: Path, *arguments: str) -> bytes | None:
+    try:
+        done = subprocess.run(["git", "-C", str(checkout), *arguments], capture_output=True, timeout=30, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout if done.returncode == 0 else None
+
+
+def _line(path: str, key: str) -> str | None:
+    try:
+        lines = Path(path).read_text().splitlines()
+    except OSError:
+        return None
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith(key) and ":" in line), None)
+
+
+def _name(distribution: Any) -> str:
+    return (distribution.metadata["Name"] or "").lower()

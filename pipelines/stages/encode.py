@@ -1,0 +1,210 @@
+"""``stage=encode``: codecs fitted (or loaded from local files), every clip cut into latents at all phase offsets."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from datamodules.clip_encoder import conform_frames, phase_offsets
+from datamodules.conform import fit_wave
+from datamodules.latent_format import LatentIndex
+from datamodules.latent_writer import write_atomic, write_index
+from datamodules.quarantine import Quarantine
+from datamodules.shard_encoding import EncodeJob, EncodeSettings, clips_of, encode_in_worker, encode_shard
+from datamodules.shards import expand_shards, index_shards, split_shards
+from pipelines.config.schema import RunConfig
+from pipelines.run_directory import RunDirectory, global_rank
+from streamchar.clock import ChunkClock
+from streamchar.codecs.store import Codecs, fit_codecs, load_codec, save_codec
+from streamchar.errors import CheckpointError, DataError
+
+FIT_CHUNKS = 2
+"""Chunks from the middle of every sampled clip whose pictures the video codec is fitted on."""
+SMALL_SET = 4_000_000
+"""Bytes of shards that one process encodes sooner than several are started."""
+FIT_RATE = 16000
+"""Sample rate of the sound that codecs are fitted on (that of all our codecs)."""
+
+
+def run(cfg: RunConfig, directory: RunDirectory) -> None:
+    """Write ``encode/codecs/{video,audio}`` and ``encode/latents/{train,val}``; finished shards are kept.
+
+    Raises:
+        DataError: no or empty shards, no validation shards, too many damaged clips.
+        InputError: a codec's files are missing, or the disk is full.
+    """
+    if global_rank() != 0:
+        return  # shards are encoded by the processes of data.encode_workers, not by ranks
+    console = Console(highlight=False)
+    splits = source_shards(cfg, directory)
+    folder = directory.stage("encode")
+    codecs = _codecs(cfg, splits["train"], folder / "codecs", console)
+    clock = cfg.clock.chunk_clock(codecs.audio.latent_rate, codecs.audio.sample_rate)
+    settings = EncodeSettings(folder / "codecs", (codecs.video.fingerprint, codecs.audio.fingerprint), clock,
+                              cfg.data.size, tuple(phase_offsets(clock, cfg.data.phases)), cfg.data.latent_dtype,
+                              "cuda" if torch.cuda.is_available() else "cpu")
+    (folder / "quarantine.jsonl").unlink(missing_ok=True)
+    for split, shards in splits.items():
+        target = folder / "latents" / split
+        target.mkdir(parents=True, exist_ok=True)
+        jobs = _jobs(shards, target, settings, cfg.data.max_clips)
+        records = _encode(jobs, cfg.data.encode_workers, split, console)
+        index = _index(codecs, clock, settings)
+        _check(records, Quarantine(folder / "quarantine.jsonl", cfg.data.max_bad_share))
+        write_index(target, index, records)
+        _remove_stale(target, records)
+        console.print(f"{split}: {sum(r['clips'] for r in records)} clips, {sum(r['seconds'] for r in records):.0f} s, "
+                      f"{len(index.quarantined)} quarantined, {sum(r['bytes'] for r in records) / 1e6:.0f} MB")
+
+
+def source_shards(cfg: RunConfig, directory: RunDirectory) -> dict[str, list[Path]]:
+    """Tars of ``train`` and ``val``.
+
+    Raises:
+        DataError: if a split has none.
+    """
+    given = cfg.data.shards if cfg.data.shards is not None else directory.input("prepare", "shards")
+    train, val = split_shards(expand_shards(given))
+    if cfg.data.val_shards is not None:
+        val = expand_shards(cfg.data.val_shards)
+    if not val and cfg.data.overfit_clips:
+        val = train
+    if cfg.data.speech_shards is not None:
+        train += [p for p in split_shards(expand_shards(cfg.data.speech_shards))[0] if p not in train]
+    for split, found, option in (("train", train, "data.shards"), ("val", val, "data.val_shards")):
+        if not found:
+            raise DataError(f"{option}: no {split} shard in {given}; give {option}, or name validation tars "
+                            f"...-val-00000.tar and the others ...-train-00000.tar")
+    return {"train": train, "val": val}
+
+
+def _codecs(cfg: RunConfig, shards: list[Path], folder: Path, console: Console) -> Codecs:
+    """The codecs of an earlier run where they were made from the same settings and shards, else fitted and saved."""
+    made_from = json.dumps([asdict(cfg.codec), cfg.data.size, cfg.data.codec_clips, asdict(cfg.clock),
+                            [[p.name, p.stat().st_size] for p in shards]], sort_keys=True)
+    note = folder / "made_from.json"
+    if note.exists() and note.read_text() == made_from:
+        try:
+            return Codecs(load_codec(folder / "video"), load_codec(folder / "audio"))
+        except CheckpointError as error:
+            console.print(f"[yellow]{error}[/]: fitted again")
+    with console.status("fitting codecs"):
+        sample = list(_sample(cfg, shards))
+        codecs = fit_codecs(cfg.codec, sample)
+    folder.mkdir(parents=True, exist_ok=True)
+    save_codec(codecs.video, folder / "video")
+    save_codec(codecs.audio, folder / "audio")
+    write_atomic(note, made_from.encode())
+    console.print(f"codecs on {len(sample)} clips: video {codecs.video.fingerprint[:12]} "
+                  f"({codecs.video.channels} channels), audio {codecs.audio.fingerprint[:12]} "
+                  f"({codecs.audio.channels} channels, {codecs.audio.latent_rate:g} Hz)")
+    return codecs
+
+
+def _sample(cfg: RunConfig, shards: list[Path]) -> Iterator[tuple[torch.Tensor | None, torch.Tensor]]:
+    """Pictures and sound of the first clips of every train shard, ``data.codec_clips`` in all."""
+    clock = cfg.clock.chunk_clock(25.0, FIT_RATE)  # only the pictures' rate matters here
+    limit = FIT_CHUNKS * clock.chunk_frames
+    per_shard = -(-cfg.data.codec_clips // len(shards))
+    quarantine = Quarantine(max_rate=1.0)
+    found = 0
+    for shard in shards:
+        for clip in clips_of(shard, quarantine, min(per_shard, cfg.data.codec_clips - found)):
+            frames = None
+            if clip.frames is not None:
+                frames = conform_frames(clip, clock, cfg.data.size)
+                frames = frames[max(len(frames) - limit, 0) // 2:][:limit]
+            yield frames, fit_wave(clip.wave, clip.sample_rate, FIT_RATE)
+            found += 1
+        if found >= cfg.data.codec_clips:
+            return
+    if not found:
+        raise DataError(f"no usable clip in {shards[0]} and {len(shards) - 1} more; check data.shards or run "
+                        f"stage=prepare")
+
+
+def _jobs(shards: list[Path], target: Path, settings: EncodeSettings, most: int) -> list[EncodeJob]:
+    counts = [index_shards([p]).samples for p in shards] if most else [0] * len(shards)
+    jobs, left = [], most
+    for number, (source, count) in enumerate(zip(shards, counts, strict=True)):
+        if most and left <= 0:
+            break
+        jobs.append(EncodeJob(source, target / f"latents-{number:05d}.tar", settings, min(left, count)))
+        left -= count
+    return jobs
+
+
+def _encode(jobs: list[EncodeJob], workers: int, split: str, console: Console) -> list[dict[str, Any]]:
+    """Records of all jobs, in order; in this process, or in ``workers`` others."""
+    columns = (TextColumn("encode {task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("shards"),
+               TextColumn("{task.fields[clips]} clips, {task.fields[rate]:.1f}/s"), TimeElapsedColumn(),
+               TimeRemainingColumn())
+    with Progress(*columns, console=console) as progress:
+        task = progress.add_task(split, total=len(jobs), clips=0, rate=0.0)
+        clips = 0
+
+        def count(more: int = 1) -> None:
+            nonlocal clips
+            clips += more
+            seconds = progress.tasks[task].elapsed or 1e-9
+            progress.update(task, clips=clips, rate=clips / seconds)
+
+        records: dict[Path, dict[str, Any]] = {}
+        for job, record in _records(jobs, workers, count):
+            records[job.target] = record
+            progress.advance(task)
+        return [records[job.target] for job in jobs]
+
+
+def _records(jobs: list[EncodeJob], workers: int, count: Any) -> Iterator[tuple[EncodeJob, dict[str, Any]]]:
+    workers = min(workers or _worth_starting(jobs), len(jobs))
+    if workers <= 1:
+        for job in jobs:
+            yield job, encode_shard(job, count)
+        return
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        futures = {pool.submit(encode_in_worker, job): job for job in jobs}
+        for future in as_completed(futures):
+            record = future.result()
+            count(record["clips"])
+            yield futures[future], record
+
+
+def _worth_starting(jobs: list[EncodeJob]) -> int:
+    """A process per core where there is enough left to encode to repay their start."""
+    left = [job.source.stat().st_size for job in jobs if job.finished() is None]
+    return len(os.sched_getaffinity(0)) if sum(left) > SMALL_SET and len(left) > 1 else 1
+
+
+def _index(codecs: Codecs, clock: ChunkClock, settings: EncodeSettings) -> LatentIndex:
+    grid = settings.size // codecs.video.spatial_stride
+    return LatentIndex(*settings.fingerprints, clock.fps, clock.chunk_frames, clock.audio_rate, clock.sample_rate,
+                       codecs.audio.channels, [codecs.video.channels, clock.video_latents, grid, grid],
+                       list(settings.offsets), settings.size)
+
+
+def _check(records: list[dict[str, Any]], quarantine: Quarantine) -> None:
+    """List the damaged clips of all shards, and stop if they are too many."""
+    quarantine.good = sum(r["clips"] for r in records)
+    for row in (row for record in records for row in record["quarantined"]):
+        quarantine.add(row["key"], row["reason"], row["file"])
+    quarantine.finish()
+
+
+def _remove_stale(target: Path, records: list[dict[str, Any]]) -> None:
+    """Remove latent shards of an earlier, larger set: nothing lists them any more."""
+    kept = {r["file"] for r in records}
+    for path in target.glob("latents-*.tar"):
+        if path.name not in kept:
+            path.unlink()
+            path.with_suffix(".json").unlink(missing_ok=True)

@@ -1,0 +1,156 @@
+"""``stage=stream``: a picture, a voice and a text become an mp4 that grows while it is generated."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from pipelines.build import load_character
+from pipelines.config.schema import RunConfig
+from pipelines.own_prompt import own_prompt
+from pipelines.run_directory import RunDirectory
+from streamchar.codecs.protocol import AudioCodec, VideoCodec
+from streamchar.errors import InputError
+from streamchar.rollout.character import Character
+from streamchar.rollout.plan import SamplePlan, student_plan, teacher_plan
+from streamchar.rollout.stream import stream_chunks
+from streamchar.streaming.muxer import ClipWriter
+from streamchar.streaming.prompt import build_prompt, read_picture, read_voice
+from streamchar.streaming.session import StreamSession, device_of
+from streamchar.types import RolloutBatch
+
+log = logging.getLogger(__name__)
+
+DEFAULT_TEXT = ("place red at c nine again bin blue by f two now set white with p four soon "
+                "lay green in j one please place blue at k seven now bin white at u six again")
+NOTHING = "none"
+
+
+def run(cfg: RunConfig, directory: RunDirectory) -> None:
+    """Stream one clip; writes the mp4, ``timing.json``, and prints the timing table.
+
+    Raises:
+        InputError: bad picture, voice or target file, or a model that is not there yet.
+        KeyboardInterrupt: passed on after the file was closed; what was generated until then plays.
+    """
+    console = Console(highlight=False)
+    prepare_torch(cfg)
+    out = Path(cfg.stream.out) if cfg.stream.out else directory.stage("stream") / "clip.mp4"
+    check_files(cfg)
+    character = load_character(directory, cfg, cfg.stream.from_stage, cfg.stream.role)
+    video_codec, audio_codec = codecs_of(character)
+    began = time.perf_counter()
+    batch = prompt_of(cfg, directory, character)
+    prompt_s = time.perf_counter() - began
+    if batch.words[0]:
+        console.print(f"saying {len(batch.words[0])} words: {' '.join(batch.words[0])}", soft_wrap=True)
+    writer = ClipWriter(out, frame_size(batch, video_codec), character.clock.fps, audio_codec.sample_rate)
+    session = StreamSession(character.clock, video_codec, audio_codec, [writer], [len(batch.words[0])])
+    session.record.prompt_s = prompt_s
+    try:
+        _drive(cfg, character, batch, session, console)
+    except KeyboardInterrupt:
+        seconds = writer.frames / character.clock.fps
+        console.print(f"[yellow]interrupted[/]: {out} was closed and plays, {seconds:.2f} s", soft_wrap=True)
+        raise
+    finally:
+        session.record.save(directory.stage("stream") / "timing.json", {
+            "device": str(device_of(character.denoiser)), "threads": torch.get_num_threads(),
+            "few_step": character.few_step, "steps": plan_of(character, cfg.stream.steps).steps, "clip": str(out)})
+        console.print(session.record.table())
+    said = f"{session.pointers[0][-1]:.1f} of {len(batch.words[0])} words" if session.pointers[0] else "nothing"
+    console.print(f"{out}: {writer.frames / character.clock.fps:.2f} s, pointer at {said}", soft_wrap=True)
+
+
+def prepare_torch(cfg: RunConfig) -> None:
+    """No gradients; as many threads as training uses (``trainer.threads``)."""
+    torch.set_grad_enabled(False)
+    if cfg.trainer.threads:
+        torch.set_num_threads(cfg.trainer.threads)
+
+
+def _drive(cfg: RunConfig, character: Character, batch: RolloutBatch, session: StreamSession,
+           console: Console) -> None:
+    """Run the session under a progress bar whose length is the text; closes the sinks whatever happens."""
+    seconds = cfg.stream.seconds or cfg.stream.limit_s
+    limit = max(int(np.ceil(seconds / float(character.clock.chunk_seconds))), 1)
+    batch = batch.to(device_of(character.denoiser))
+    chunks = stream_chunks(character, batch, plan_of(character, cfg.stream.steps), limit, cfg.stream.seed)
+    columns = (TextColumn("streaming"), BarColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    try:
+        with Progress(*columns, console=console, transient=True) as bar:
+            task = bar.add_task("", total=max(len(batch.words[0]), 1))
+            for chunk in session.iterate(chunks):
+                done = (chunk.chunk + 1) * float(character.clock.chunk_seconds)
+                bar.update(task, completed=session.pointers[0][-1],
+                           description=f"chunk {chunk.chunk + 1}, {done:.1f} s, word {session.pointers[0][-1]:.1f}")
+    finally:
+        session.finish()
+    if session.pointers[0][-1] < len(batch.words[0]):
+        log.warning("stopped after %d chunks with %.1f of %d words said (stream.seconds=%s, stream.limit_s=%s)",
+                    len(session.pointers[0]), session.pointers[0][-1], len(batch.words[0]), cfg.stream.seconds,
+                    cfg.stream.limit_s)
+
+
+def plan_of(character: Character, steps: int | None) -> SamplePlan:
+    """The plan the weights were trained for, or the same kind of plan with ``steps`` steps."""
+    if not character.few_step:
+        return teacher_plan(character.diffusion, steps)
+    if steps is None:
+        return student_plan(character.diffusion)
+    return student_plan(replace(character.diffusion, few_steps=[1 - i / steps for i in range(steps)]))
+
+
+def check_files(cfg: RunConfig) -> None:
+    """Refuse missing files before a model is loaded."""
+    for key, value in (("reference", cfg.stream.reference), ("voice", cfg.stream.voice)):
+        if value and value != NOTHING and not Path(value).is_file():
+            raise InputError(f"{key}={value}: the file does not exist; give an existing file, or leave {key}= out "
+                             "for the run's own prompt")
+
+
+def codecs_of(character: Character) -> tuple[VideoCodec, AudioCodec]:
+    """Both codecs.
+
+    Raises:
+        InputError: when the character was loaded without them.
+    """
+    if character.video_codec is None or character.audio_codec is None:
+        raise InputError("this character has no codecs, so that nothing can be decoded; run stage=encode first")
+    return character.video_codec, character.audio_codec
+
+
+def frame_size(batch: RolloutBatch, codec: VideoCodec) -> tuple[int, int]:
+    """(height, width) of decoded frames."""
+    return batch.ref.shape[-2] * codec.spatial_stride, batch.ref.shape[-1] * codec.spatial_stride
+
+
+def prompt_of(cfg: RunConfig, directory: RunDirectory, character: Character) -> RolloutBatch:
+    """The stream's beginning from the files asked for, or from the run's own prompt."""
+    video_codec, audio_codec = codecs_of(character)
+    size = (cfg.data.size, cfg.data.size)
+    asked = cfg.stream
+    own: tuple[Path | None, Path | None] = (None, None)
+    if not (asked.reference and asked.voice):
+        own = own_prompt(directory, character.clock, video_codec, audio_codec, directory.stage("stream") / "prompt")
+    face, sound = _chosen(asked.reference, own[0]), _chosen(asked.voice, own[1])
+    text = DEFAULT_TEXT if asked.transcript is None else asked.transcript
+    return build_prompt(
+        [text], [read_picture(face, size) if face else None],
+        [read_voice(sound, audio_codec.sample_rate, character.window.anchor_s) if sound else None],
+        video_codec=video_codec, audio_codec=audio_codec, clock=character.clock, window=character.window, size=size,
+        units=character.units)
+
+
+def _chosen(given: str | None, own: Path | None) -> Path | None:
+    """The file given, None where ``none`` was asked for, else the run's own."""
+    if given == NOTHING:
+        return None
+    return Path(given) if given else own

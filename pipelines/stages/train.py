@@ -1,0 +1,81 @@
+"""``stage=orchestrator|teacher|dmd|rollout``: builds the stage's module and data, and trains."""
+
+from __future__ import annotations
+
+import gc
+import logging
+from typing import Any
+
+import lightning as L
+from rich.console import Console
+
+from callbacks import checkpoint_files as files
+from datamodules.module import LatentDataModule
+from pipelines.build import build_module, load_codecs, model_spec
+from pipelines.closing import print_closing
+from pipelines.config.compose import to_yaml
+from pipelines.config.places import CHECKOUT
+from pipelines.config.schema import RunConfig
+from pipelines.fitting import Fit, fit
+from pipelines.provenance import code_state
+from pipelines.resume import find_start, settings
+from pipelines.run_directory import RunDirectory, global_rank
+from pipelines.tracking import open_loggers
+
+log = logging.getLogger(__name__)
+
+
+def run(cfg: RunConfig, directory: RunDirectory) -> bool:
+    """Train ``cfg.stage`` from its newest checkpoint, or from the start; whether it is complete.
+
+    Raises:
+        InputError: missing inputs, settings that differ from the checkpoint's, a checkpoint of another architecture.
+        KeyboardInterrupt: after Ctrl-C; the state was saved.
+    """
+    stage, folder = cfg.stage, directory.stage(cfg.stage)
+    options = getattr(cfg.stages, stage)
+    steps = min(options.steps, cfg.trainer.max_steps or options.steps)
+    now = settings(cfg, stage, directory)
+    start = find_start(folder / "checkpoints", cfg.trainer.resume, now)
+    done = files.step_of(start) if start else None
+    console = Console(quiet=global_rank() != 0, highlight=False)
+    if done is not None:
+        console.print(f"{stage}: going on from step {done} of {steps}" if done < steps else
+                      f"{stage}: trained already, step {done} of {steps}")
+    if done is None or done < steps:
+        about = {"config": to_yaml(cfg), "settings": now, "code": code_state(CHECKOUT), "stage": stage}
+        module, data = build_module(stage, cfg, directory), build_data(cfg, directory)
+        loggers = open_loggers(cfg.callbacks.tracking, directory.root, directory.name, stage, folder, done,
+                               science(cfg, stage, module))
+        average = (options.ema_decay, options.ema_start)
+        job = Fit(stage, folder, steps, cfg.trainer, cfg.callbacks, average, start, about)
+        complete = fit(job, module, data, loggers)
+        del module, data
+        gc.collect()
+        if not complete:
+            return False
+    print_closing(stage, folder / "metrics.jsonl", console)
+    return True
+
+
+def build_data(cfg: RunConfig, directory: RunDirectory) -> LatentDataModule:
+    """The stage's batches from the run's latents."""
+    codecs = load_codecs(directory)
+    spec = model_spec(cfg, codecs)
+    most = max(cfg.data.rollout_chunks, cfg.stages.rollout.max_chunks) if cfg.stage == "rollout" else None
+    return LatentDataModule(
+        cfg.data, directory.input("encode", "latents"), spec.clock, spec.window, spec.units(), cfg.stage, cfg.seed,
+        {"video": codecs.video.fingerprint, "audio": codecs.audio.fingerprint},
+        getattr(cfg.stages, cfg.stage).batch_size, most)
+
+
+def science(cfg: RunConfig, stage: str, module: L.LightningModule) -> dict[str, Any]:
+    """The few settings by which runs are told apart on a dashboard; the rest is in config.yaml."""
+    options = getattr(cfg.stages, stage)
+    found: dict[str, Any] = {"stage": stage, "preset": cfg.preset, "seed": cfg.seed,
+                             "batch_size": options.batch_size or cfg.data.batch_size, "steps": options.steps}
+    for role in ("optimizer", "generator", "critic"):
+        if hasattr(options, role):
+            found[f"{role}.lr"], found[f"{role}.kind"] = getattr(options, role).lr, getattr(options, role).kind
+    found["parameters_m"] = round(sum(p.numel() for p in module.parameters() if p.requires_grad) / 1e6, 3)
+    return found

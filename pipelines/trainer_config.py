@@ -1,0 +1,66 @@
+"""Options of the Trainer: how long, on what, how often. Free of torch and lightning."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+STRATEGIES = ("auto", "single", "ddp")
+LATER = ("fsdp2", "deepspeed")
+
+
+@dataclass
+class TrainerConfig:
+    """How a training stage is run; what it computes is decided elsewhere."""
+
+    max_steps: int = 0
+    """Stop after this many iterations although the stage has more; 0: all of the stage's ``steps``."""
+    max_minutes: float = 0.0
+    """Minutes after which this process saves and ends the stage; the same command goes on from there; 0: no limit."""
+    precision: str = "32"
+    """``32``, or ``bf16-mixed``: bf16 computation with fp32 master weights."""
+    accelerator: str = "auto"
+    """``auto`` (a GPU where there is one), ``cpu`` or ``gpu``."""
+    devices: int = 0
+    """Processes per node; 0: as many as Slurm gives, else 1."""
+    nodes: int = 0
+    """Nodes; 0: as many as Slurm gives, else 1."""
+    strategy: str = "auto"
+    """``single``, ``ddp``, or ``auto``: ddp where there is more than one process."""
+    log_every: int = 10
+    """Steps between logged steps."""
+    val_every: int = 500
+    """Steps between validations; the stage's start and end are always validated; 0: start and end alone."""
+    val_batches: int = 0
+    """Validation batches per rank; 0: all."""
+    ckpt_every: int = 500
+    """Steps between checkpoints; the end is always saved; 0: the end alone."""
+    keep_last: int = 2
+    """Checkpoints kept."""
+    resume: str = "auto"
+    """``auto``: go on from the newest complete checkpoint, unless settings have changed (then it is refused);
+    ``force``: go on with changed settings; ``never``: start afresh, older checkpoints are put aside."""
+    threads: int = 0
+    """Threads of one process's arithmetic; 0: torch's own choice."""
+
+    def problems(self, where: str) -> list[str]:
+        """Everything that is wrong with these values, in words."""
+        found = []
+        for key, allowed in (("precision", ("32", "bf16-mixed")), ("accelerator", ("auto", "cpu", "gpu")),
+                             ("resume", ("auto", "force", "never"))):
+            if getattr(self, key) not in allowed:
+                found.append(f"{where}.{key}={getattr(self, key)!r} must be one of {', '.join(allowed)}")
+        if self.strategy in LATER:
+            found.append(f"{where}.strategy={self.strategy} is not offered yet; use single or ddp")
+        elif self.strategy not in STRATEGIES:
+            found.append(f"{where}.strategy={self.strategy!r} must be one of {', '.join(STRATEGIES)}")
+        if self.strategy == "single" and (self.devices > 1 or self.nodes > 1):
+            found.append(f"{where}.strategy=single is one process, got devices={self.devices} nodes={self.nodes}; "
+                         "use ddp or auto")
+        for key in ("max_steps", "max_minutes", "devices", "nodes", "val_every", "val_batches", "ckpt_every",
+                    "threads"):
+            if getattr(self, key) < 0:
+                found.append(f"{where}.{key}={getattr(self, key)} must not be negative")
+        for key in ("log_every", "keep_last"):
+            if getattr(self, key) < 1:
+                found.append(f"{where}.{key}={getattr(self, key)} must be at least 1")
+        return found

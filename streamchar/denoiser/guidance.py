@@ -1,0 +1,22 @@
+"""Classifier-free guidance per modality; the null branch is ``c_a`` replaced by one learned vector (design, 8)."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from streamchar.denoiser.model import Context, Denoiser
+from streamchar.types import Latents
+
+
+def guided_velocity(denoiser: Denoiser, noisy: Latents, sigma: Tensor, c_a: Tensor, context: Context,
+                    audio_time: Tensor, weight_video: float, weight_audio: float) -> Latents:
+    """``v_cond + (w_m - 1)(v_cond - v_null)`` per modality m; w = 1 means none and runs one branch only.
+
+    Reference, motion, sink and caption stay in the null branch: both branches share ``context``.
+    """
+    conditional = denoiser(noisy, sigma, c_a, context, audio_time)
+    if weight_video == 1.0 and weight_audio == 1.0:
+        return conditional
+    null = denoiser(noisy, sigma, denoiser.null_like(c_a), context, audio_time)
+    return Latents(conditional.video + (weight_video - 1) * (conditional.video - null.video),
+                   conditional.audio + (weight_audio - 1) * (conditional.audio - null.audio))

@@ -1,0 +1,36 @@
+"""Noise schedule, steps and guidance: plain values, free of torch so that the command line answers at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass
+class DiffusionConfig:
+    """Noise schedule, steps and guidance, shared by training and sampling of all stages."""
+
+    shift: float = 5.0
+    """Warp of noise levels, k s / (1 + (k - 1) s): 5 in production, 1 to 5 in small presets."""
+    logit_normal: bool = False
+    """Teacher's t from sigmoid(N(-0.4, 1)), 15 % uniform (small presets), instead of uniform."""
+    teacher_steps: int = 50
+    """Euler steps of the teacher."""
+    few_steps: list[float] = field(default_factory=lambda: [1.0, 0.75, 0.5, 0.25])
+    """The student's raw steps, warped by ``few_step_shift``."""
+    few_step_shift: float = 5.0
+    """Warp of the student's steps."""
+    score_shift: float = 5.0
+    """Warp of the noise levels at which teacher and critic score."""
+    guidance_video: float = 4.0
+    """Guidance weight of video; 1 means none."""
+    guidance_audio: float = 4.0
+    """Guidance weight of audio; 1 means none."""
+
+    def problems(self) -> list[str]:
+        """Everything that is wrong with these values, in words."""
+        found = []
+        if not self.few_steps or self.few_steps[0] != 1.0 or sorted(self.few_steps, reverse=True) != self.few_steps:
+            found.append(f"diffusion.few_steps={self.few_steps} must start at 1.0 and fall")
+        if min(self.shift, self.few_step_shift, self.score_shift) <= 0:
+            found.append("diffusion: shifts must be positive")
+        return found

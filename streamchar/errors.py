@@ -1,0 +1,21 @@
+"""Errors that a user can act on: each names what was given, what was expected and the remedy."""
+
+
+class StreamCharError(Exception):
+    """Base of all errors raised on purpose by this library."""
+
+
+class InputError(StreamCharError):
+    """Wrong configuration or input (a missing file, a picture that is none, unknown keys). Exit code 2."""
+
+
+class DataError(InputError):
+    """Damaged or unusable training data: missing shards, a truncated archive, too many quarantined samples."""
+
+
+class CheckpointError(InputError):
+    """A checkpoint or exported model that is missing, damaged or of another architecture."""
+
+
+class NumericsError(StreamCharError):
+    """Training met non-finite values too often in a row to go on."""

@@ -1,0 +1,57 @@
+"""What the ``evaluate`` stage measures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass
+class EvaluateConfig:
+    """How many held-out clips are streamed, with which weights, and which measures are taken."""
+
+    clips: int = 4
+    """Held-out clips streamed and scored per model."""
+    pointer_items: int = 64
+    """Real held-out chunks on which the pointer is compared with the constant-rate guess."""
+    seconds: float = 12.0
+    """Upper limit of each generated stream."""
+    drift_s: float = 20.0
+    """Length of the one long stream on which drift over time and speed are measured; 0 = none."""
+    from_stage: str = "auto"
+    """Whose weights are evaluated: ``rollout``, ``dmd``, ``teacher``, or ``auto`` = the last trained."""
+    steps: int | None = None
+    """Denoising steps. Not given: what the model was trained for."""
+    teacher: bool = False
+    """Also stream with the teacher at ``teacher_steps``, beside the student."""
+    teacher_steps: int = 50
+    """Steps of that teacher."""
+    words: bool = True
+    """Recognise the words of real, codec, generated, shuffled and noise sound (needs pocketsphinx)."""
+    mouth: str = "auto"
+    """Mouth detector: ``puppet`` (colours), ``mesh`` (face mesh for real faces) or ``auto`` = by the data."""
+    face_mesh: str | None = None
+    """Path of MediaPipe's ``face_landmarks_detector.tflite``, for ``mouth=mesh``."""
+    max_lag: int = 10
+    """Frames of lag between mouth and sound that are searched, each way."""
+    drift_window_s: float = 1.32
+    """Length of the windows whose features are compared over the stream."""
+    gate: bool = False
+    """At the end: does a model that learnt up to 8 clips by heart say them again, from files, its data moved away?
+    The stage fails where it does not (see ``evaluate/gate/``)."""
+    seed: int = 1234
+    """Noise of the evaluation streams."""
+
+    def problems(self) -> list[str]:
+        """Everything that is wrong with these values, in words."""
+        found = []
+        if self.clips < 1:
+            found.append(f"evaluate.clips={self.clips} must be at least 1")
+        if self.seconds <= 0 or self.drift_s < 0:
+            found.append(f"evaluate.seconds={self.seconds} must be positive, drift_s={self.drift_s} not negative")
+        if self.mouth not in ("auto", "puppet", "mesh"):
+            found.append(f"evaluate.mouth={self.mouth!r} must be auto, puppet or mesh")
+        if self.max_lag < 1:
+            found.append(f"evaluate.max_lag={self.max_lag} must be at least 1")
+        if self.steps is not None and self.steps < 1:
+            found.append(f"evaluate.steps={self.steps} must be at least 1")
+        return found

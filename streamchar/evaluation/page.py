@@ -1,0 +1,118 @@
+"""The evaluation as one offline page: numbers, curves, and the clips side by side. No script or font is fetched."""
+
+from __future__ import annotations
+
+from html import escape
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from streamchar.evaluation.report import ClipRow, Report
+
+STYLE = """
+:root{--paper:#fbfaf8;--card:#fff;--ink:#22242a;--soft:#6c707a;--line:#e4e2dd;--accent:#2e6ea0;
+--real:#7a7f88;--codec:#b08a3c;--student:#2e6ea0;--teacher:#8a4f9e;--baseline:#c9c5bd}
+@media(prefers-color-scheme:dark){:root{--paper:#15171b;--card:#1d2026;--ink:#e7e8ea;--soft:#9a9fa9;--line:#2e323a;
+--accent:#7db4e0;--real:#a4a9b3;--codec:#d6b36a;--student:#7db4e0;--teacher:#c596d8;--baseline:#4a4f59}}
+*{box-sizing:border-box}
+body{margin:0;background:var(--paper);color:var(--ink);font:15px/1.55 system-ui,-apple-system,"Segoe UI",sans-serif}
+main{max-width:1120px;margin:0 auto;padding:40px 24px 80px}
+h1{font-size:26px;margin:0 0 6px;letter-spacing:-.01em}h2{font-size:18px;margin:44px 0 14px}
+.facts{color:var(--soft);display:flex;flex-wrap:wrap;gap:4px 18px;font-size:13.5px}
+.facts b{color:var(--ink);font-weight:600}
+.scroll{overflow-x:auto;background:var(--card);border:1px solid var(--line);border-radius:10px}
+table{border-collapse:collapse;width:100%}
+th,td{padding:8px 14px;text-align:right;white-space:nowrap;border-bottom:1px solid var(--line)}
+th:first-child,td:first-child{text-align:left}tr:last-child td{border-bottom:0}
+th{font-weight:600;font-size:13px;color:var(--soft)}td{font-variant-numeric:tabular-nums}
+td.note,th.note{text-align:left;color:var(--soft);font-size:13px;white-space:normal;min-width:260px}
+tr.group td{font-size:12px;letter-spacing:.06em;text-transform:uppercase;color:var(--soft);padding-top:16px}
+td.model{font-weight:600}
+.clip{background:var(--card);border:1px solid var(--line);border-radius:10px;padding:16px 18px;margin-bottom:16px}
+.clip h3{margin:0 0 2px;font-size:15px}.clip p.say{margin:0 0 12px}
+.videos{display:grid;grid-template-columns:repeat(auto-fit,minmax(200px,1fr));gap:14px}
+figure{margin:0;max-width:260px}video{width:100%;border-radius:8px;background:#000;display:block}
+figcaption{font-size:13px;color:var(--soft);margin-top:6px}figcaption b{color:var(--ink)}
+.curves{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(420px,100%),1fr));gap:16px}
+.curve{background:var(--card);border:1px solid var(--line);border-radius:10px;padding:12px 16px}
+.curve h3{margin:0 0 6px;font-size:14px}svg{width:100%;height:auto;display:block}
+svg text{fill:var(--soft);font-size:11px}.axis{stroke:var(--line)}
+.key{font-size:13px;color:var(--soft)}.key i{display:inline-block;width:14px;height:3px;margin:0 5px 3px 12px}
+.notes{color:var(--soft);padding-left:18px}
+"""
+
+
+def page(report: Report) -> str:
+    """The page's HTML; videos are referred to relative to it."""
+    facts = "".join(f"<span>{escape(str(k))} <b>{escape(str(v))}</b></span>" for k, v in report.facts.items())
+    parts = [f"<h1>{escape(report.title)}</h1><div class=facts>{facts}</div>", "<h2>Numbers</h2>", _numbers(report)]
+    if report.curves:
+        parts += ["<h2>Curves</h2><div class=curves>",
+                  *[_curve(name, lines) for name, lines in report.curves.items()], "</div>"]
+    if report.clips:
+        parts += ["<h2>Clips</h2>", *[_clip(c) for c in report.clips]]
+    if report.notes:
+        items = "".join(f"<li>{escape(n)}</li>" for n in report.notes)
+        parts.append(f"<h2>How to read this</h2><ul class=notes>{items}</ul>")
+    return (f'<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="color-scheme" '
+            f'content="light dark"><meta name="viewport" content="width=device-width,initial-scale=1">'
+            f"<title>{escape(report.title)}</title><style>{STYLE}</style></head><body><main>"
+            f"{''.join(parts)}</main></body></html>\n")
+
+
+def _numbers(report: Report) -> str:
+    from streamchar.evaluation.report import TITLES
+
+    columns = report.columns()
+    head = "".join(f"<th>{TITLES[c]}</th>" for c in columns)
+    rows, group = [], None
+    for row in report.rows:
+        if row.group != group:
+            group = row.group
+            rows.append(f"<tr class=group><td colspan={len(columns) + 2}>{escape(group)}</td></tr>")
+        cells = "".join(f"<td class={'model' if c in ('student', 'teacher') else 'other'}>{escape(row.text(c))}</td>"
+                        for c in columns)
+        note = row.remark()
+        rows.append(f"<tr><td>{escape(row.name)}</td>{cells}<td class=note>{escape(note)}</td></tr>")
+    return (f"<div class=scroll><table><thead><tr><th>measure</th>{head}<th class=note></th></tr></thead>"
+            f"<tbody>{''.join(rows)}</tbody></table></div>")
+
+
+def _clip(clip: ClipRow) -> str:
+    from streamchar.evaluation.report import TITLES
+
+    figures = []
+    for column, path in clip.videos.items():
+        poster = f' poster="{escape(clip.posters[column])}"' if column in clip.posters else ""
+        numbers = " \u00b7 ".join(f"{escape(k)} {v:.2f}" for k, v in clip.numbers.get(column, {}).items() if v == v)
+        heard = clip.heard.get(column)
+        said = f"<br>heard: {escape(heard) or '(nothing)'}" if heard is not None else ""
+        figures.append(f'<figure><video controls preload="metadata"{poster} src="{escape(path)}"></video>'
+                       f"<figcaption><b>{TITLES.get(column, escape(column))}</b> {numbers}{said}</figcaption></figure>")
+    return (f"<section class=clip><h3>{escape(clip.key)}</h3><p class=say>{escape(clip.text) or '(quiet)'}</p>"
+            f"<div class=videos>{''.join(figures)}</div></section>")
+
+
+def _curve(name: str, lines: dict[str, list[tuple[float, float]]], width: int = 420, height: int = 190) -> str:
+    """One small SVG plot with an axis box, end values and a key."""
+    points = [p for line in lines.values() for p in line if all(v == v for v in p)]
+    if not points:
+        return ""
+    (x0, x1), (y0, y1) = ((min(v), max(v)) for v in zip(*points, strict=True))
+    y0, y1 = min(y0, 0.0), max(y1, y0 + 1e-6)
+    left, top, right, bottom = 44, 8, width - 8, height - 22
+
+    def place(x: float, y: float) -> str:
+        px = left + (x - x0) / max(x1 - x0, 1e-9) * (right - left)
+        return f"{px:.1f},{bottom - (y - y0) / max(y1 - y0, 1e-9) * (bottom - top):.1f}"
+
+    drawn = "".join(f'<polyline fill="none" stroke-width="2" style="stroke:var(--{escape(c)})" points="'
+                    f'{" ".join(place(x, y) for x, y in line if x == x and y == y)}"/>' for c, line in lines.items())
+    marks = (f'<line class=axis x1="{left}" y1="{bottom}" x2="{right}" y2="{bottom}"/>'
+             f'<line class=axis x1="{left}" y1="{top}" x2="{left}" y2="{bottom}"/>'
+             f'<text x="{left - 5}" y="{top + 8}" text-anchor="end">{y1:.3g}</text>'
+             f'<text x="{left - 5}" y="{bottom}" text-anchor="end">{y0:.3g}</text>'
+             f'<text x="{left}" y="{height - 6}">{x0:.3g}</text>'
+             f'<text x="{right}" y="{height - 6}" text-anchor="end">{x1:.3g}</text>')
+    key = "".join(f'<i style="background:var(--{escape(c)})"></i>{escape(c)}' for c in lines)
+    return (f'<div class=curve><h3>{escape(name)}</h3><svg viewBox="0 0 {width} {height}" role="img">{marks}{drawn}'
+            f"</svg><div class=key>{key}</div></div>")

@@ -1,0 +1,134 @@
+"""The result of an evaluation: one JSON, one table, one page; every number beside what needs no model."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+COLUMNS = ("real", "codec", "student", "teacher", "baseline")
+TITLES = {"real": "real clips", "codec": "codec floor", "student": "student", "teacher": "teacher",
+          "baseline": "no model"}
+
+
+@dataclass
+class Row:
+    """One measure: a value per column that has one, how to read it, and what the column ``baseline`` stands for."""
+
+    group: str
+    name: str
+    values: dict[str, float]
+    unit: str = ""
+    better: str = "low"
+    note: str = ""
+    baseline: str = ""
+
+    def text(self, column: str) -> str:
+        """The cell, or an en dash where nothing was measured; nan = measured, but there was no signal."""
+        value = self.values.get(column)
+        if value is None:
+            return "\u2013"
+        if math.isnan(value):
+            return "no signal"
+        if self.unit == "frames":
+            return f"{value:+.0f}" if value else "0"
+        if self.unit == "%":
+            return f"{value:.1f} %"
+        return f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}"
+
+    def remark(self) -> str:
+        """The note, and what the column without a model stands for where it holds a value."""
+        beside = f"no model: {self.baseline}" if self.baseline and "baseline" in self.values else ""
+        return "; ".join(part for part in (self.note, beside) if part)
+
+
+@dataclass
+class ClipRow:
+    """One held-out clip: what was to be said, what was heard; videos and still pictures of them by column (paths
+    relative to the page)."""
+
+    key: str
+    text: str
+    heard: dict[str, str] = field(default_factory=dict)
+    numbers: dict[str, dict[str, float]] = field(default_factory=dict)
+    videos: dict[str, str] = field(default_factory=dict)
+    posters: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class Report:
+    """Everything that an evaluation found.
+
+    facts: what was evaluated (run, weights, steps, clips, seed). curves: named lists of (x, y) per column, drawn on
+    the page. notes: sentences that a reader of the numbers must know.
+    """
+
+    title: str
+    facts: dict[str, Any]
+    rows: list[Row] = field(default_factory=list)
+    clips: list[ClipRow] = field(default_factory=list)
+    curves: dict[str, dict[str, list[tuple[float, float]]]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    def add(self, group: str, name: str, values: Mapping[str, float | None], **more: str) -> None:
+        """Add a measure; columns whose value is None were not measured."""
+        self.rows.append(Row(group, name, {k: float(v) for k, v in values.items() if v is not None}, **more))
+
+    def columns(self) -> list[str]:
+        """Columns that hold at least one value, in order."""
+        return [c for c in COLUMNS if any(c in r.values for r in self.rows)]
+
+    def metrics(self) -> dict[str, float]:
+        """Flat names for a dashboard: ``eval/GROUP/NAME/COLUMN``; values without a signal are left out."""
+        return {re.sub(r"[^\w/-]+", "_", f"eval/{r.group}/{r.name}/{c}"): v for r in self.rows
+                for c, v in r.values.items() if math.isfinite(v)}
+
+    def to_json(self) -> dict[str, Any]:
+        """What ``report.json`` holds; nan becomes null."""
+        return _finite({"title": self.title, "facts": self.facts, "metrics": self.metrics(),
+                        "rows": [asdict(r) for r in self.rows], "clips": [asdict(c) for c in self.clips],
+                        "curves": self.curves, "notes": self.notes})
+
+    def save(self, folder: Path) -> None:
+        """Write ``report.json``, ``table.txt`` and ``index.html``."""
+        from rich.console import Console
+
+        from streamchar.evaluation.page import page
+
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "report.json").write_text(json.dumps(self.to_json(), indent=1, ensure_ascii=False) + "\n")
+        with (folder / "table.txt").open("w", encoding="utf-8") as file:
+            Console(file=file, width=150).print(self.table())
+        (folder / "index.html").write_text(page(self), encoding="utf-8")
+
+    def table(self) -> Any:
+        """A rich table: measures down, columns across, remarks at the end."""
+        from rich.table import Table
+
+        columns = self.columns()
+        table = Table(title=self.title, caption="\n".join(self.notes), caption_justify="left")
+        table.add_column("measure", no_wrap=True)
+        for column in columns:
+            table.add_column(TITLES[column], justify="right", no_wrap=True)
+        table.add_column("what it says", style="dim")
+        group = None
+        for row in self.rows:
+            if group is not None and row.group != group:
+                table.add_section()
+            group = row.group
+            table.add_row(row.name, *[row.text(c) for c in columns], row.remark())
+        return table
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {k: _finite(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(v) for v in value]
+    return value

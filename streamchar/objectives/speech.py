@@ -1,0 +1,52 @@
+"""Orchestrator pretraining on speech alone: a light flow-matching head on c_a, and the pointer's loss (design 5, 6)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from streamchar.diffusion.config import DiffusionConfig
+from streamchar.diffusion.flow import add_noise
+from streamchar.diffusion.noise import NoiseKey
+from streamchar.diffusion.schedule import training_sigmas
+from streamchar.objectives.per_sample import audio_mean
+from streamchar.orchestrator.model import Orchestrator, Prefix
+from streamchar.types import ChunkBatch
+
+
+@dataclass
+class SpeechLosses:
+    """Per sample, each (B,): flow-matching error, pointer loss, predicted end in units, the noise level."""
+
+    flow: Tensor
+    pointer: Tensor
+    predicted: Tensor
+    sigma: Tensor
+
+
+def draw_sigma(key: NoiseKey, config: DiffusionConfig, device: torch.device) -> Tensor:
+    """(B,) noise levels of a training step."""
+    return training_sigmas(key.uniform((), "t", device), key.normal((2,), "t", device), config)
+
+
+def pointer_loss(orchestrator: Orchestrator, prefix: Prefix, batch: ChunkBatch) -> tuple[Tensor, Tensor]:
+    """SmoothL1 between the predicted and the true end position, and the prediction; a t = 0 pass only."""
+    predicted = orchestrator.point(prefix, batch.target.audio)
+    return (F.smooth_l1_loss(predicted, batch.pointer.float(), reduction="none", beta=0.25),
+            predicted.detach())
+
+
+def speech_losses(orchestrator: Orchestrator, batch: ChunkBatch, key: NoiseKey,
+                  config: DiffusionConfig) -> SpeechLosses:
+    """Both losses of one batch; ``batch.conditions`` already carry the training noise on history."""
+    clean = batch.target.audio
+    sigma = draw_sigma(key, config, clean.device)
+    eps = key.normal(clean.shape[1:], "audio", clean.device)
+    noisy = add_noise(clean, eps, sigma)
+    prefix = orchestrator.prefix(batch.conditions)
+    v = orchestrator.velocity(orchestrator.block(prefix, noisy, sigma), noisy)
+    flow = audio_mean((v - (eps - clean)).square(), batch.audio_weight)
+    return SpeechLosses(flow, *pointer_loss(orchestrator, prefix, batch), sigma)

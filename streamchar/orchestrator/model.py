@@ -1,0 +1,149 @@
+"""The orchestrator: a causal LM that turns transcript and history into frame-aligned audio conditions (design, 5).
+
+Packed sequence: ``[spoken | pointer mark | still to say | history audio | condition block]``; causal over the prefix,
+bidirectional inside the block. The prefix's keys and values are computed once per chunk; the block, which holds the
+current noisy audio latents and t, is rerun at every denoising step.
+
+Shape suffixes: B batch, P prefix tokens, T audio latents of the chunk, D width of the LM.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn as nn
+from torch import Tensor
+from transformers import DynamicCache, Qwen2Config, Qwen2Model
+
+from streamchar.clock import ChunkClock
+from streamchar.nn.embedding import SpelledEmbedding, TimeEmbedding
+from streamchar.orchestrator.config import OrchestratorConfig
+from streamchar.orchestrator.pointer import Pointer
+from streamchar.types import Conditions, Text
+
+KINDS = ("spoken", "mark", "todo", "history", "block")
+
+
+@dataclass
+class Prefix:
+    """What one chunk's prefix leaves for its blocks: keys and values per layer, who may be seen, transcript states."""
+
+    keys_values: list[tuple[Tensor, Tensor]]
+    seen: Tensor
+    todo_states: Tensor
+    todo_mask: Tensor
+    cursor: Tensor
+    position: Tensor
+
+
+def small_llm(config: OrchestratorConfig) -> Qwen2Model:
+    """A Qwen2 model with random weights; the token table shrinks to one row where words are spelled."""
+    spelled = config.tokenizer == "spelled"
+    return Qwen2Model(Qwen2Config(
+        vocab_size=1 if spelled else config.vocabulary, hidden_size=config.width, intermediate_size=config.ffn,
+        num_hidden_layers=config.layers, num_attention_heads=config.heads, num_key_value_heads=config.kv_heads,
+        rope_parameters={"rope_type": "default", "rope_theta": config.rope_theta}, attention_dropout=0.0))
+
+
+class Orchestrator(nn.Module):
+    """Text and history to ``c_a`` (B, T, condition_width), one vector per audio latent, and the pointer.
+
+    Args:
+        config: size and text units.
+        clock: for real-time positions.
+        audio_channels: channels of an audio latent.
+        condition_width: the denoiser's width.
+        llm: a loaded Qwen2-family model; None builds one from ``config``.
+    """
+
+    def __init__(self, config: OrchestratorConfig, clock: ChunkClock, audio_channels: int, condition_width: int,
+                 llm: Qwen2Model | None = None, vocabulary: int | None = None) -> None:
+        super().__init__()
+        self.config, self.clock = config, clock
+        self.llm = llm if llm is not None else small_llm(config)
+        width = int(self.llm.config.hidden_size)
+        self.speller = (SpelledEmbedding(vocabulary or 39, config.word_width, width)
+                        if config.tokenizer == "spelled" else None)
+        self.history_in, self.block_in = nn.Linear(audio_channels, width), nn.Linear(audio_channels, width)
+        self.time_embedding = TimeEmbedding(256, width)
+        self.mark = nn.Parameter(torch.zeros(width))
+        self.kind = nn.ParameterDict({name: nn.Parameter(0.02 * torch.randn(width)) for name in KINDS})
+        self.condition_out = nn.Linear(width, condition_width)
+        self.head_norm = nn.LayerNorm(condition_width)
+        self.head = nn.Linear(condition_width, audio_channels)
+        self.head_skip = nn.Linear(audio_channels, audio_channels)
+        self.pointer = Pointer(width, condition_width, config.pointer_dim)
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head_skip.weight)
+
+    def _embed(self, text: Text) -> Tensor:
+        if self.speller is not None:
+            return self.speller(text.ids)
+        return self.llm.embed_tokens((text.ids.squeeze(-1) - 1).clamp_min(0))
+
+    def _prefix_positions(self, c: Conditions) -> Tensor:
+        """(B, P) position of every prefix token, in audio latents (``time``) or counted over real ones (``index``)."""
+        spoken, todo = c.spoken.mask.shape[1], c.todo.mask.shape[1]
+        batch = c.cursor.shape[0]
+        if self.config.positions == "index":
+            seen = self._seen(c)
+            return (seen.cumsum(dim=1) - 1).clamp_min(0).float()
+        units = torch.cat((torch.arange(-spoken, 0), torch.zeros(1) - 0.5, torch.arange(0, todo))).to(c.cursor.device)
+        seconds = (units[None] + 0.5 - c.cursor[:, None]) * self.config.unit_seconds
+        seconds = torch.cat((seconds, c.history_time.expand(batch, -1)), dim=1)
+        return seconds * self.clock.audio_rate
+
+    def _seen(self, c: Conditions) -> Tensor:
+        mark = torch.ones_like(c.todo.mask[:, :1])
+        return torch.cat((c.spoken.mask, mark, c.todo.mask, c.history_mask), dim=1)
+
+    def prefix(self, c: Conditions) -> Prefix:
+        """Run text and history once per chunk."""
+        mark = (self.mark + self.kind["mark"]).expand(c.cursor.shape[0], 1, -1)
+        x = torch.cat((self._embed(c.spoken) + self.kind["spoken"], mark, self._embed(c.todo) + self.kind["todo"],
+                       self.history_in(c.history) + self.kind["history"]), dim=1)
+        seen, positions = self._seen(c), self._prefix_positions(c)
+        length = x.shape[1]
+        causal = torch.ones(length, length, dtype=torch.bool, device=x.device).tril()
+        # Padding may see itself, so that no softmax row is empty.
+        allowed = (causal & seen[:, None, :]) | torch.eye(length, dtype=torch.bool, device=x.device)
+        cache = DynamicCache()
+        states = self.llm(inputs_embeds=x, attention_mask=_additive(allowed, x.dtype), position_ids=positions,
+                          past_key_values=cache, use_cache=True).last_hidden_state
+        pairs: list[tuple[Tensor, Tensor]] = [(layer.keys, layer.values) for layer in cache.layers]  # type: ignore
+        first = c.spoken.mask.shape[1] + 1
+        todo_states = states[:, first:first + c.todo.mask.shape[1]]
+        start = (c.audio_time * self.clock.audio_rate if self.config.positions == "time"
+                 else seen.sum(dim=1, keepdim=True) + torch.arange(c.audio_time.shape[1], device=x.device))
+        return Prefix(pairs, seen, todo_states, c.todo.mask, c.cursor, start.float())
+
+    def block(self, prefix: Prefix, audio: Tensor, sigma: Tensor) -> Tensor:
+        """``c_a`` (B, T, condition_width) for noisy audio latents (B, T, C) at noise levels sigma (B,).
+
+        The stored prefix is never changed, so blocks can be run in any number and order.
+        """
+        x = self.block_in(audio) + self.time_embedding(sigma)[:, None] + self.kind["block"]
+        batch, length = x.shape[:2]
+        allowed = torch.cat((prefix.seen, torch.ones(batch, length, dtype=torch.bool, device=x.device)), dim=1)
+        cache = DynamicCache(ddp_cache_data=prefix.keys_values)
+        states = self.llm(inputs_embeds=x, attention_mask=_additive(allowed[:, None].expand(-1, length, -1), x.dtype),
+                          position_ids=prefix.position, past_key_values=cache, use_cache=True).last_hidden_state
+        return self.condition_out(states)
+
+    def velocity(self, c_a: Tensor, audio: Tensor) -> Tensor:
+        """The light flow-matching head on ``c_a`` itself: velocity (B, T, C) of pretraining on speech alone."""
+        return (self.head(self.head_norm(c_a)) + self.head_skip(audio)).float()
+
+    def point(self, prefix: Prefix, audio: Tensor) -> Tensor:
+        """(B,) predicted end position for the chunk's final audio: one more block at t = 0, then the pointer."""
+        c_a = self.block(prefix, audio, torch.zeros(audio.shape[0], device=audio.device))
+        return self.pointer(prefix.todo_states, prefix.todo_mask, c_a, prefix.cursor)
+
+
+def _additive(allowed: Tensor, dtype: torch.dtype) -> Tensor:
+    """(B, Q, K) bool -> (B, 1, Q, K) additive mask, of autocast's type where that is on."""
+    if torch.is_autocast_enabled(allowed.device.type):
+        dtype = torch.get_autocast_dtype(allowed.device.type)
+    return torch.zeros(allowed.shape, dtype=dtype, device=allowed.device).masked_fill(
+        ~allowed, torch.finfo(dtype).min)[:, None]

@@ -1,0 +1,45 @@
+"""A character: the models and codecs that together turn text, a voice and a picture into chunks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from streamchar.clock import ChunkClock
+from streamchar.codecs.protocol import AudioCodec, VideoCodec
+from streamchar.denoiser.model import Denoiser
+from streamchar.diffusion.config import DiffusionConfig
+from streamchar.errors import InputError
+from streamchar.orchestrator.model import Orchestrator
+from streamchar.rollout.memory import StreamMemory
+from streamchar.transcript import TextUnits
+from streamchar.types import RolloutBatch
+from streamchar.window import WindowConfig
+
+
+@dataclass
+class Character:
+    """Everything that the chunk loop needs. ``few_step``: whether the denoiser is a distilled student."""
+
+    denoiser: Denoiser
+    orchestrator: Orchestrator
+    clock: ChunkClock
+    window: WindowConfig
+    units: TextUnits
+    diffusion: DiffusionConfig
+    video_codec: VideoCodec | None = None
+    audio_codec: AudioCodec | None = None
+    few_step: bool = False
+
+    def codecs(self) -> tuple[VideoCodec, AudioCodec]:
+        """Both codecs.
+
+        Raises:
+            InputError: for a character that was built without them and can make latents only.
+        """
+        if self.video_codec is None or self.audio_codec is None:
+            raise InputError("this character has no codecs: load it from an export or a run, which carry them")
+        return self.video_codec, self.audio_codec
+
+    def start(self, batch: RolloutBatch, seed: int = 0, use_sink: bool = True) -> StreamMemory:
+        """Fresh memory for the streams of ``batch``."""
+        return StreamMemory(batch, self.clock, self.window, self.units, seed, use_sink)

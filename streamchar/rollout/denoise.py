@@ -1,0 +1,74 @@
+"""Denoising of one chunk, in training and in streams alike: few-step backward simulation or Euler (design, 8)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from streamchar.denoiser.guidance import guided_velocity
+from streamchar.denoiser.model import Denoiser
+from streamchar.diffusion.flow import clean_latents, noise_latents
+from streamchar.diffusion.noise import NoiseKey
+from streamchar.orchestrator.model import Orchestrator, Prefix
+from streamchar.rollout.plan import SamplePlan
+from streamchar.types import Conditions, Latents
+
+
+@dataclass
+class Denoised:
+    """``final``: the sample after all steps, detached. ``exit``: the clean estimate at the exit step, with gradient."""
+
+    final: Latents
+    exit: Latents | None
+
+
+def start_noise(conditions: Conditions, denoiser: Denoiser, key: NoiseKey) -> Latents:
+    """The chunk's noise at step 0."""
+    clock, (_, c, _, h, w) = denoiser.clock, conditions.ref.shape
+    device = conditions.ref.device
+    video = key.normal((c, clock.video_latents, h, w), "video", device)
+    audio = key.normal((clock.audio_latents, denoiser.config.audio_channels), "audio", device)
+    return Latents(video, audio)
+
+
+def denoise_chunk(denoiser: Denoiser, orchestrator: Orchestrator, conditions: Conditions, prefix: Prefix,
+                  plan: SamplePlan, key: NoiseKey, exit_step: int | None = None, exit_grad: bool = True,
+                  stop_at_exit: bool = False) -> Denoised:
+    """From noise to a chunk.
+
+    Steps run without grad, except ``exit_step`` of a few-step plan (with ``exit_grad``): there the context is
+    recomputed with grad (else its projections would get none) and the clean estimate keeps its graph.
+    ``stop_at_exit`` spares the steps after it; ``final`` is then the exit's estimate. Noise comes from ``key`` alone.
+    """
+    if exit_step is not None and not plan.few_step:
+        raise ValueError("a gradient at an exit step needs a few-step plan")
+    with torch.no_grad():
+        context = denoiser.encode_context(conditions)
+    x, exit_sample = start_noise(conditions, denoiser, key.at(step=0)), None
+    for step in range(plan.steps):
+        sigma = plan.levels(x.audio, step)
+        with torch.no_grad():
+            c_a = orchestrator.block(prefix, x.audio, sigma)
+        grad = step == exit_step and exit_grad and torch.is_grad_enabled()
+        with torch.set_grad_enabled(grad):
+            seen = denoiser.encode_context(conditions) if grad else context
+            v = guided_velocity(denoiser, x, sigma, c_a, seen, conditions.audio_time,
+                                plan.guidance_video, plan.guidance_audio)
+            clean = clean_latents(x, v, sigma)
+        if step == exit_step:
+            exit_sample = clean
+            if stop_at_exit:
+                return Denoised(clean.detach(), clean)
+        x = _next(x, clean.detach(), v.detach(), plan, step, key)
+    return Denoised(x, exit_sample)
+
+
+def _next(x: Latents, clean: Latents, v: Latents, plan: SamplePlan, step: int, key: NoiseKey) -> Latents:
+    if not plan.few_step:
+        dt = plan.sigmas[step + 1] - plan.sigmas[step]
+        return Latents(x.video + dt * v.video, x.audio + dt * v.audio)
+    if step + 1 == plan.steps:
+        return clean
+    fresh = key.at(step=step + 1).like(clean)
+    return noise_latents(clean, fresh, plan.levels(clean.audio, step + 1))

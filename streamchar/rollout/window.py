@@ -1,0 +1,1 @@
+from streamchar.window import WindowConfig  # noqa: F401

@@ -1,0 +1,40 @@
+"""What the ``stream`` stage is asked to do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass
+class StreamConfig:
+    """One streamed clip: who speaks (picture, voice), what, with which weights, and where it goes."""
+
+    transcript: str | None = None
+    """What the character says. Not given: a default text of the run's language; empty: the character keeps quiet."""
+    reference: str | None = None
+    """Picture of the character (any size). Not given: the run's own prompt picture; ``none``: no reference."""
+    voice: str | None = None
+    """Sound file with the voice (wav, flac, mp4, ...). Not given: the run's own prompt voice; ``none``: no voice."""
+    out: str | None = None
+    """The mp4 to write. Not given: ``stream/clip.mp4`` of the run."""
+    steps: int | None = None
+    """Denoising steps per chunk. Not given: what the model was trained for (student few, teacher many)."""
+    seconds: float | None = None
+    """Upper limit of the clip's length. Not given: until the transcript is said, at most ``limit_s``."""
+    limit_s: float = 30.0
+    """Length at which a stream whose pointer stalls is stopped, when ``seconds`` is not given."""
+    from_stage: str = "auto"
+    """Whose weights: ``rollout``, ``dmd``, ``teacher``, or ``auto`` = the last of them that was trained."""
+    role: str = "ema"
+    """Which weights of that stage: ``ema``, ``student`` or ``teacher``."""
+    seed: int = 0
+    """Noise of the stream; the same seed, prompt and text give the same clip."""
+
+    def problems(self) -> list[str]:
+        """Everything that is wrong with these values, in words."""
+        found = []
+        if self.steps is not None and self.steps < 1:
+            found.append(f"stream.steps={self.steps} must be at least 1")
+        if (self.seconds is not None and self.seconds <= 0) or self.limit_s <= 0:
+            found.append(f"stream.seconds={self.seconds} and stream.limit_s={self.limit_s} must be positive")
+        return found

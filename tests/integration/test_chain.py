@@ -1,0 +1,92 @@
+"""The whole chain as a user runs it: ``stage=all preset=tiny`` in an own process, from another directory."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pipelines.config.places import CHECKOUT
+from pipelines.config.schema import TRAINING
+
+
+def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, str(CHECKOUT / "pipelines" / "run.py"), *arguments], cwd=cwd, text=True,
+                          capture_output=True, timeout=580, check=False, env={**os.environ, "COLUMNS": "200"})
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory in which the chain was run with ``root=here``."""
+    folder = tmp_path_factory.mktemp("chain")
+    done = run("stage=all", "preset=tiny", "root=here", cwd=folder)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    (folder / "output.txt").write_text(done.stdout)
+    return folder
+
+
+def test_the_layout_that_other_programs_rely_on(made: Path) -> None:
+    home = made / "here" / "tiny"
+    for stage in ("prepare", "encode", *TRAINING, "evaluate", "stream"):
+        for name in ("config.yaml", "provenance.json", "complete.json"):
+            assert (home / stage / name).is_file(), f"{stage}/{name}"
+    assert (home / "prepare/shards/shards.json").is_file()
+    assert (home / "encode/latents/train/shards.json").is_file()
+    json.loads((home / "evaluate/report.json").read_text())
+    timing = json.loads((home / "stream/timing.json").read_text())
+    assert timing and (home / "stream/clip.mp4").stat().st_size > 1000
+
+
+@pytest.mark.parametrize("stage", TRAINING)
+def test_training_stages_log_every_step_and_end_where_they_should(made: Path, stage: str) -> None:
+    home = made / "here" / "tiny" / stage
+    rows = [json.loads(line) for line in (home / "metrics.jsonl").read_text().splitlines()]
+    assert all({"step", "time"} <= set(row) for row in rows)
+    steps = [row["step"] for row in rows]
+    assert steps == sorted(steps) and steps[-1] == {"orchestrator": 4, "teacher": 4, "dmd": 5, "rollout": 5}[stage]
+    assert any(key.startswith("eval/") for row in rows for key in row)
+    assert list((home / "checkpoints").iterdir()) and (home / "samples").is_dir()
+
+
+def test_output_tells_each_stage_once_and_where_the_clip_is(made: Path) -> None:
+    text = (made / "output.txt").read_text()
+    for stage in ("prepare", "encode", *TRAINING, "evaluate", "stream"):
+        assert sum(line.startswith(f"{stage} ") and " done " in line for line in text.splitlines()) == 1
+    assert str(made / "here/tiny/stream/clip.mp4") in text
+
+
+def test_a_second_run_skips_everything(made: Path) -> None:
+    clip = made / "here/tiny/stream/clip.mp4"
+    before = clip.stat().st_mtime_ns
+    done = run("stage=all", "preset=tiny", "root=here", cwd=made)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.count("with the same settings") == 8 and clip.stat().st_mtime_ns == before
+
+
+def test_stream_needs_no_data_only_picture_voice_and_text(made: Path, tmp_path: Path) -> None:
+    shutil.copytree(made / "here" / "tiny", tmp_path / "here" / "moved")
+    prompt = tmp_path / "here/moved/prepare/prompt"
+    shutil.copy(prompt / "face.png", tmp_path / "face.png")
+    shutil.copy(prompt / "voice.wav", tmp_path / "voice.wav")
+    shutil.rmtree(tmp_path / "here/moved/prepare")
+    shutil.rmtree(tmp_path / "here/moved/encode/latents")
+    done = run("stage=stream", "root=here", "name=moved", "transcript=bin blue", "reference=face.png",
+               "voice=voice.wav", "out=clip.mp4", "stream.seconds=1", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "preset=tiny, with which the run moved was made" in done.stdout
+    assert (tmp_path / "clip.mp4").stat().st_size > 1000
+
+
+def test_export_loads_without_the_run(made: Path, tmp_path: Path) -> None:
+    done = run("stage=export", "preset=tiny", f"root={made / 'here'}", "from=rollout", "out=model", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert {"model.safetensors", "config.json"} <= {p.name for p in (tmp_path / "model").iterdir()}
+    from streamchar.hub import from_pretrained
+
+    character = from_pretrained(tmp_path / "model")
+    assert character.few_step and character.clock.chunk_frames == 17

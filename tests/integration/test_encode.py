@@ -1,0 +1,229 @@
+"""Stage encode on small real files: geometry, resume, damaged clips, other rates, a disk that is full."""
+
+import io
+import json
+import tarfile
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from datamodules.clip import Clip
+from datamodules.clip_encoder import ClipEncoder, phase_offsets
+from datamodules.compose import ItemComposer
+from datamodules.config import DataConfig
+from datamodules.conform import extend_frames, extend_wave, fit_frames, fit_rate, fit_wave
+from datamodules.latent_shards import LatentStore
+from datamodules.puppet.media import encode_mp4, encode_wav
+from pipelines.config.schema import RunConfig
+from pipelines.run_directory import RunDirectory
+from pipelines.stages import encode
+from streamchar.clock import ChunkClock
+from streamchar.codecs.store import load_codec
+from streamchar.errors import DataError, InputError
+from streamchar.orchestrator.text import SpelledWords
+
+FPS, RATE, SIZE = 25, 16000, 32
+
+
+def sample(number: int, seconds: float = 2.0, **changes: object) -> dict[str, bytes]:
+    """A moving colour and a tone, two words, .6 s of quiet at the end."""
+    rng = np.random.default_rng(number)
+    t = np.arange(round(seconds * FPS)) / FPS
+    frames = np.clip(rng.integers(60, 200, (1, SIZE, SIZE, 3)) + 40 * np.sin(5 * t)[:, None, None, None], 0, 255)
+    sound = 0.3 * np.sin(2 * np.pi * (200 + 40 * number) * np.arange(round(seconds * RATE)) / RATE)
+    sound[round((seconds - 0.6) * RATE):] = 1e-3 * rng.standard_normal(round(0.6 * RATE))
+    meta = {"text": "red two", "speaker": f"s{number % 2}", "fps": FPS, "frames": len(t), "sample_rate": RATE,
+            "words": [{"w": "red", "start": 0.2, "end": 0.8}, {"w": "two", "start": 0.8, "end": seconds - 0.6}]}
+    return {"mp4": encode_mp4(frames.astype(np.uint8), FPS, 12), "wav": encode_wav(sound.astype(np.float32), RATE),
+            "json": json.dumps({**meta, **changes}).encode()}
+
+
+def write_tar(path: Path, samples: list[dict[str, bytes]], first: int = 0) -> None:
+    with tarfile.open(path, "w") as tar:
+        for number, files in enumerate(samples, first):
+            for extension, body in files.items():
+                info = tarfile.TarInfo(f"clip{number:03d}.{extension}")
+                info.size = len(body)
+                tar.addfile(info, io.BytesIO(body))
+
+
+@pytest.fixture
+def shards(tmp_path):
+    folder = tmp_path / "shards"
+    folder.mkdir()
+    write_tar(folder / "x-train-00000.tar", [sample(n) for n in range(3)])
+    write_tar(folder / "x-train-00001.tar", [sample(n) for n in range(3, 6)], 3)
+    write_tar(folder / "x-val-00000.tar", [sample(n) for n in range(6, 8)], 6)
+    return folder
+
+
+def config(shards, **options) -> RunConfig:
+    cfg = RunConfig(name="t", root=str(shards.parent / "runs"))
+    cfg.clock = replace(cfg.clock, fps=25, chunk_frames=17)
+    cfg.data = DataConfig(shards=str(shards), size=32, phases=2, codec_clips=6, **options)
+    cfg.codec.audio = replace(cfg.codec.audio, channels=16)
+    cfg.codec.video = replace(cfg.codec.video, channels=8)
+    return cfg
+
+
+def run(cfg):
+    directory = RunDirectory.of(cfg)
+    directory.stage("encode").mkdir(parents=True, exist_ok=True)
+    encode.run(cfg, directory)
+    return directory.stage("encode")
+
+
+def open_store(cfg, folder, split="train"):
+    codecs = {kind: load_codec(folder / "codecs" / kind) for kind in ("video", "audio")}
+    clock = cfg.clock.chunk_clock(codecs["audio"].latent_rate, codecs["audio"].sample_rate)
+    store = LatentStore(folder / "latents" / split, clock, {k: c.fingerprint for k, c in codecs.items()})
+    return store, clock, codecs
+
+
+def test_latents_are_the_codecs_own_encodings_of_the_chunks(shards):
+    cfg = config(shards, latent_dtype="float32")
+    store, clock, codecs = open_store(cfg, run(cfg))
+    assert [c.record.key for c in store.clips] == [f"clip{n:03d}" for n in range(6)]
+    assert store.index.offsets == [0, 8]
+    clip = store.clips[4]
+    assert clip.video(1).shape == (4, 8, 5, 4, 4)  # ceil((50 - 8) / 17) + 1 chunks
+    assert len(clip.audio(1)) == clip.record.phases[1].latents == 4 * 17
+    whole = torch.from_numpy(clip.video(1)[1:2].copy())
+    shown = codecs["video"].decode(whole)[0]
+    t = torch.arange(25, 42) / 25  # phase 1's second chunk: frames 8 + 17 ...
+    swing = shown.mean((1, 2, 3)) - shown.mean()
+    truth = 40 / 255 * (torch.sin(5 * t) - torch.sin(5 * t).mean())
+    torch.testing.assert_close(swing, truth, atol=0.02, rtol=0)
+
+
+def test_finished_shards_are_kept_and_others_made_again(shards):
+    cfg = config(shards)
+    folder = run(cfg)
+    tars = sorted((folder / "latents" / "train").glob("*.tar"))
+    before = [t.stat().st_mtime_ns for t in tars]
+    tars[1].with_suffix(".json").unlink()  # as if interrupted before the record
+    index = (folder / "latents" / "train" / "shards.json").read_bytes()
+    run(cfg)
+    after = [t.stat().st_mtime_ns for t in tars]
+    assert after[0] == before[0] and after[1] != before[1]
+    assert (folder / "latents" / "train" / "shards.json").read_bytes() == index  # and bit for bit the same
+    cfg.data.phases = 3
+    run(cfg)
+    assert open_store(cfg, folder)[0].index.offsets == [0, 5, 11]
+
+
+def test_two_processes_make_the_same_shards(shards):
+    one, two = config(shards, encode_workers=1), config(shards, encode_workers=2)
+    two.name = "u"
+    a, b = run(one), run(two)
+    for split in ("train", "val"):
+        index = Path("latents") / split / "shards.json"
+        assert (a / index).read_text() == (b / index).read_text()
+
+
+def test_damaged_clips_are_counted_and_the_rest_is_used(shards):
+    silent = {k: v for k, v in sample(8).items() if k != "wav"}
+    write_tar(shards / "x-train-00002.tar", [sample(9, fps=30), silent, sample(10)], 8)
+    cfg = config(shards, max_bad_share=0.3)
+    folder = run(cfg)
+    rows = [json.loads(line) for line in (folder / "quarantine.jsonl").read_text().splitlines()]
+    assert {r["key"]: r["reason"].split(":")[0] for r in rows} == {"clip008": "wrong fps", "clip009": "no sound"}
+    store, _, _ = open_store(cfg, folder)
+    assert [c.record.key for c in store.clips][-1] == "clip010"
+    with pytest.raises(DataError, match="2 of 9 samples are damaged"):
+        run(config(shards, max_bad_share=0.1))
+
+
+def test_speech_without_pictures_joins_the_train_split(shards):
+    speech = shards.parent / "speech"
+    speech.mkdir()
+    plain = [{k: v for k, v in sample(n).items() if k != "mp4"} for n in (20, 21)]
+    write_tar(speech / "speech-00000.tar", plain, 20)
+    cfg = config(shards, speech_shards=str(speech))
+    store, clock, _ = open_store(cfg, run(cfg))
+    assert [c.record.has_video for c in store.clips] == [True] * 6 + [False] * 2
+    paired = ItemComposer(store, clock, cfg.window, SpelledWords(), cfg.data, 0)
+    speech_too = ItemComposer(store, clock, cfg.window, SpelledWords(), cfg.data, 0, with_video=False)
+    assert all(paired.item(p).place.clip.record.has_video for p in range(50))
+    assert any(not speech_too.item(p).place.clip.record.has_video for p in range(50))
+
+
+def test_no_validation_and_no_shards_are_refused_with_the_remedy(shards):
+    (shards / "x-val-00000.tar").unlink()
+    with pytest.raises(DataError, match="no val shard.*data.val_shards"):
+        run(config(shards))
+    cfg = config(shards)
+    cfg.data.shards = str(shards.parent / "nowhere")
+    with pytest.raises(DataError, match="does not exist"):
+        run(cfg)
+    cfg.data.shards = None
+    with pytest.raises(InputError, match="stage=prepare"):
+        run(cfg)
+
+
+def test_a_full_disk_is_told_and_loses_nothing(shards, monkeypatch):
+    cfg = config(shards)
+    folder = run(cfg)
+    kept = (folder / "latents" / "train" / "latents-00000.tar").read_bytes()
+    (folder / "latents" / "train" / "latents-00001.json").unlink()
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("datamodules.latent_writer.os.fsync", full)
+    with pytest.raises(InputError, match="No space left on device; free some space.*finished shards are kept"):
+        run(cfg)
+    assert (folder / "latents" / "train" / "latents-00000.tar").read_bytes() == kept
+    assert not list((folder / "latents" / "train").glob("*.part"))
+
+
+class PassThrough:
+    """A codec of known values: video latent = mean of its frames' red, audio latent = mean of its samples."""
+
+    channels, spatial_stride, temporal_stride, latent_rate, sample_rate, lookahead = 1, 8, 4, 25, RATE, 0
+
+    def encode(self, x):
+        if x.ndim == 5:
+            red = x[:, :, 0].mean((2, 3))
+            return torch.cat([red[:, :1], red[:, 1:].unflatten(1, (-1, 4)).mean(2)], 1)[:, None, :, None, None]
+        return x.unflatten(1, (-1, 640)).mean(2)[..., None] if x.shape[1] % 640 == 0 else self.encode(
+            x[:, :x.shape[1] // 640 * 640])
+
+
+def test_past_its_end_a_clip_is_quiet_and_awkward_rates_have_their_surplus():
+    clock = ChunkClock(24, 33, 25, RATE)
+    frames = torch.arange(48).to(torch.uint8).mul(5)[:, None, None, None].expand(48, 3, 32, 32)
+    wave = torch.cat([torch.ones(RATE), torch.full((RATE,), 0.01)])  # a word of one second, one second of quiet
+    clip = Clip("k", frames, wave, RATE, 24.0, [], {"words": []})
+    clip.words = [type("W", (), {"text": "red", "start": 0.0, "end": 1.0})()]
+    encoder = ClipEncoder(PassThrough(), PassThrough(), clock, 32, phase_offsets(clock, 2), "float32")
+    record, tensors = encoder.encode(clip)
+    assert [p.offset for p in record.phases] == [0, 16]
+    for p, phase in enumerate(record.phases):
+        assert len(tensors[f"audio.{p}"]) == phase.latents == clock.audio_start(phase.chunks - 1) + 35
+        begin = phase.offset / 24
+        times = begin + np.arange(phase.latents) / 25
+        quiet = tensors[f"audio.{p}"][times > 1.05]
+        assert np.abs(quiet).max() <= 0.011  # the real quiet goes on past the clip's end
+    last = tensors["video.0"][-1] * 255 / 5
+    assert last.min() >= 26 and last.max() <= 47  # frames after the word, to and fro
+
+
+def test_conforming_sizes_and_rates():
+    frames = torch.arange(30).to(torch.uint8)[:, None, None, None].expand(30, 3, 40, 60).contiguous()
+    assert fit_frames(frames, 32).shape == (30, 3, 32, 32) and (fit_frames(frames, 32)[7] == 7).all()
+    assert fit_rate(frames, 30, 15)[:, 0, 0, 0].tolist() == list(range(1, 30, 2))
+    assert len(fit_rate(frames, 30, 25)) == 25
+    tone = torch.sin(2 * torch.pi * 440 * torch.arange(44100) / 44100)
+    moved = fit_wave(tone, 44100, RATE)
+    truth = torch.sin(2 * torch.pi * 440 * torch.arange(RATE) / RATE)
+    assert len(moved) == RATE and (moved - truth)[200:-200].abs().max() < 0.01
+    still = extend_frames(frames, 29 / 30, 30, 35)
+    assert still[29:, 0, 0, 0].tolist() == [29] * 6  # no real quiet: the last picture stays
+    back = extend_frames(frames, 0.5, 30, 42)[30:, 0, 0, 0]
+    assert back.tolist() == [*range(28, 18, -1), 20, 21]  # real quiet from .62 s on, played to and fro
+    noise = extend_wave(torch.ones(100), 0.006, RATE, 1000, 3)[100:]
+    assert 5e-4 < noise.std() < 2e-3

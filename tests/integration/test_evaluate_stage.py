@@ -1,0 +1,82 @@
+"""Stage evaluate on a prepared tiny run with a random character: all numbers come, each beside its no-model."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from pipelines import build
+from pipelines.config.compose import compose
+from pipelines.config.grammar import parse
+from pipelines.config.schema import RunConfig
+from pipelines.run_directory import RunDirectory
+from pipelines.stages import encode, evaluate, prepare
+from streamchar.rollout.character import Character
+from streamchar.streaming.reading import read_clip
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[RunConfig, RunDirectory]:
+    pytest.importorskip("espeakng_loader")
+    root = tmp_path_factory.mktemp("runs")
+    cfg = compose(parse(["stage=evaluate", "preset=tiny", "name=t", f"root={root}", "evaluate.words=false",
+                         "evaluate.clips=2", "evaluate.drift_s=3", "evaluate.teacher=true",
+                         "prepare.val_identities=2"]))
+    directory = RunDirectory.of(cfg)
+    for stage in ("prepare", "encode", "evaluate"):
+        directory.stage(stage).mkdir(parents=True)
+    prepare.run(cfg, directory)
+    encode.run(cfg, directory)
+    return cfg, directory
+
+
+def random_character(directory: RunDirectory, cfg: RunConfig, from_stage: str = "auto", role: str = "ema") -> Character:
+    codecs = build.load_codecs(directory)
+    spec = build.model_spec(cfg, codecs)
+    torch.manual_seed(0)
+    return Character(spec.build_denoiser().eval(), spec.build_orchestrator().eval(), spec.clock, spec.window,
+                     spec.units(), spec.diffusion, codecs.video, codecs.audio, from_stage != "teacher")
+
+
+def test_report_of_a_model_that_has_learnt_nothing(run: tuple[RunConfig, RunDirectory],
+                                                   monkeypatch: pytest.MonkeyPatch) -> None:
+    cfg, directory = run
+    monkeypatch.setattr(evaluate, "load_character", random_character)
+    evaluate.run(cfg, directory)
+    folder = directory.stage("evaluate")
+    report = json.loads((folder / "report.json").read_text())
+    metrics = report["metrics"]
+    # what is real must look real to the measures, and the untrained model must not
+    assert abs(metrics["eval/sync/lag/real"]) <= 1 and metrics["eval/sync/correlation/real"] > 0.5
+    assert metrics["eval/sync/detector_against_true_opening/real"] > 0.85
+    assert metrics["eval/identity/relative/codec"] < 0.5 < metrics["eval/identity/relative/student"]
+    assert metrics["eval/pointer/error_on_real_sound_words/baseline"] > 0
+    frechet = {c: metrics[f"eval/latents/Frechet_distance_audio/{c}"] for c in ("student", "baseline")}
+    assert frechet["student"] > frechet["baseline"]
+    assert metrics["eval/speed/real-time_factor/student"] > 0
+    page = (folder / "index.html").read_text()
+    for row in report["clips"]:
+        for path in row["videos"].values():
+            assert path in page
+            frames, sound, fps = read_clip(folder / path, 16000)
+            assert len(sound) == round(len(frames) / fps * 16000)
+    assert {"real", "codec", "student", "teacher"} <= set(report["clips"][0]["videos"])
+    assert "http" not in page  # nothing is fetched
+
+
+def test_recordings_that_are_gone_leave_the_codec_floor(run: tuple[RunConfig, RunDirectory],
+                                                        monkeypatch: pytest.MonkeyPatch) -> None:
+    cfg, directory = run
+    monkeypatch.setattr(evaluate, "load_character", random_character)
+    shards = directory.stage("prepare") / "shards"
+    shards.rename(shards.with_name("moved"))
+    try:
+        evaluate.run(cfg, directory)
+    finally:
+        shards.with_name("moved").rename(shards)
+    videos = json.loads((directory.stage("evaluate") / "report.json").read_text())["clips"][0]["videos"]
+    assert "codec" in videos and "real" not in videos
+    assert Path(directory.stage("evaluate") / videos["student"]).is_file()

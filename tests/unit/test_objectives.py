@@ -1,0 +1,82 @@
+"""Objectives: the distribution-matching gradient on a hand case, surplus latents, schedules, counted noise."""
+
+from __future__ import annotations
+
+import torch
+
+from streamchar.diffusion.config import DiffusionConfig
+from streamchar.diffusion.flow import add_noise, clean_from_velocity
+from streamchar.diffusion.noise import NoiseKey, scalar
+from streamchar.diffusion.schedule import euler_sigmas, few_step_sigmas, score_sigmas
+from streamchar.objectives.distribution_matching import generator_losses, normalised_gradient, renoise, surrogate
+from streamchar.objectives.per_sample import audio_mean
+from streamchar.types import Latents
+from tests import tiny_models as tiny
+
+
+def test_dmd_gradient_equals_lambda_g_over_numel():
+    x = torch.tensor([[[[[1.0, 2.0], [0.0, -1.0]]]]], requires_grad=True)
+    fake, real = torch.full_like(x, 0.5), torch.tensor([[[[[0.0, 1.0], [1.0, 0.0]]]]])
+    # |x - real| = 1 everywhere, so g = fake - real = .5, -.5, -.5, .5
+    g = normalised_gradient(fake, real, x.detach())
+    assert g.flatten().tolist() == [0.5, -0.5, -0.5, 0.5]
+    weight = 3.0
+    (weight * surrogate(x, g)).sum().backward()
+    torch.testing.assert_close(x.grad, weight * g / x.numel())
+
+
+def test_gradient_is_scaled_per_sample_and_nan_becomes_zero():
+    x = torch.stack((torch.full((1, 1, 2, 2), 2.0), torch.zeros(1, 1, 2, 2)))
+    real = torch.zeros_like(x)
+    g = normalised_gradient(torch.ones_like(x), real, x)
+    assert (g[0] == 0.5).all() and (g[1] == 0).all()
+
+
+def test_surplus_audio_latents_carry_no_gradient():
+    x = torch.randn(1, 4, 3, requires_grad=True)
+    weight = torch.tensor([[1.0, 1.0, 1.0, 0.0]])
+    g = normalised_gradient(torch.randn(1, 4, 3), torch.randn(1, 4, 3), x.detach(), weight)
+    surrogate(x, g, weight).sum().backward()
+    assert (x.grad[0, 3] == 0).all() and (x.grad[0, :3] != 0).all()
+    torch.testing.assert_close(x.grad[0, :3], g[0, :3] / 9)
+    assert float(audio_mean(torch.ones(1, 4, 3), weight)) == 1.0
+
+
+def test_generator_gradient_reaches_the_student_only():
+    c, orchestrator = tiny.conditions(), tiny.orchestrator()
+    teacher, critic = tiny.denoiser(1), tiny.denoiser(2)
+    sample = tiny.latents()
+    sample = Latents(sample.video.requires_grad_(), sample.audio.requires_grad_())
+    prefix = orchestrator.prefix(c)
+    config = DiffusionConfig()
+    scored = renoise(sample, orchestrator, prefix, NoiseKey.of(0, [0, 1]), config)
+    weight = torch.ones(2, tiny.CLOCK.audio_latents)
+    losses = generator_losses(sample, scored, teacher, critic, c, weight, config)
+    (losses.video + losses.audio).mean().backward()
+    assert sample.video.grad.abs().sum() > 0 and sample.audio.grad.abs().sum() > 0
+    assert all(p.grad is None for m in (teacher, critic, orchestrator) for p in m.parameters())
+
+
+def test_flow_conventions():
+    x, eps, sigma = torch.randn(3, 4), torch.randn(3, 4), torch.tensor([0.0, 0.5, 1.0])
+    noisy = add_noise(x, eps, sigma)
+    torch.testing.assert_close(noisy[0], x[0])
+    torch.testing.assert_close(noisy[2], eps[2])
+    torch.testing.assert_close(clean_from_velocity(noisy, eps - x, sigma), x)
+
+
+def test_schedules_are_those_of_the_design():
+    torch.testing.assert_close(few_step_sigmas(DiffusionConfig()), torch.tensor([1.0, 0.9375, 0.8333333, 0.625]))
+    levels = euler_sigmas(50, 5.0)
+    assert levels[0] == 1 and levels[-1] == 0 and (levels.diff() < 0).all()
+    scores = score_sigmas(torch.linspace(0, 1, 100), DiffusionConfig())
+    assert abs(float(scores.min()) - 0.02) < 1e-6 and abs(float(scores.max()) - 0.98) < 1e-6
+
+
+def test_noise_depends_on_the_sample_not_on_its_place_in_a_batch():
+    whole = NoiseKey.of(3, [10, 11, 12], "student", 5).at(chunk=2, step=1)
+    part = NoiseKey.of(3, [12], "student", 5).at(chunk=2, step=1)
+    torch.testing.assert_close(whole.normal((4,))[2], part.normal((4,))[0], rtol=0, atol=0)
+    for other in (part.at(step=2), part.at(chunk=3), part.at(iteration=6), part.at(role="critic"), part.at(seed=4)):
+        assert (other.normal((4,)) != part.normal((4,))).all()
+    assert 0 <= scalar(0, 1, "exit") < 1 and scalar(0, 1, "exit") != scalar(0, 2, "exit")

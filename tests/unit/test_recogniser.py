@@ -1,0 +1,67 @@
+"""Words heard in espeak's speech, and when; needs pocketsphinx and espeak-ng."""
+
+import pytest
+import torch
+
+from streamchar.evaluation.recogniser import (
+    PocketsphinxAligner,
+    PocketsphinxBigram,
+    PocketsphinxGrid,
+    recogniser_for,
+)
+from streamchar.evaluation.words import score_words
+
+pytest.importorskip("pocketsphinx", reason="needs pocketsphinx (the eval extra)")
+pytest.importorskip("espeakng_loader", reason="needs espeak-ng (the puppet extra)")
+
+GRID = ["place red at c nine again", "bin blue by q two now", "set white in m four please", "lay green with f six soon"]
+FREE = ["the morning train was late again", "nobody likes to wait in the rain", "she opened the window and waited"]
+
+
+@pytest.fixture(scope="module")
+def spoken():
+    from datamodules.puppet.speech import Voice, speak
+    voices = (Voice("en-us", 130, 50, 50), Voice("en+f2", 130, 55, 50))
+    out = {}
+    for i, text in enumerate(GRID + FREE):
+        speech = speak(text.split(), voices[i % 2], 16000)
+        wave = torch.nn.functional.pad(torch.from_numpy(speech.wave), (3200, 3200))
+        out[text] = (wave, [(w.start + 0.2, w.end + 0.2) for w in speech.words])
+    return out
+
+
+def heard(recogniser, waves):
+    return [" ".join(w.text for w in recogniser.hear(wave)) for wave in waves]
+
+
+def test_grid_sentences_are_heard_and_noise_is_not(spoken):
+    recogniser = PocketsphinxGrid()
+    waves = [spoken[t][0] for t in GRID]
+    first = heard(recogniser, waves)
+    assert score_words(GRID, first).wer < 0.25
+    assert heard(recogniser, waves[::-1])[::-1] == first  # no memory from one sound to the next
+    noise = [torch.randn(len(w), generator=torch.Generator().manual_seed(i)) * 0.1 for i, w in enumerate(waves)]
+    assert score_words(GRID, heard(recogniser, noise)).wer > 0.5
+
+
+def test_several_grid_sentences(spoken):
+    text = " ".join(GRID[:2])
+    recogniser = recogniser_for([*GRID, text])
+    assert score_words([text], heard(recogniser, [torch.cat([spoken[t][0] for t in GRID[:2]])])).wer < 0.35
+
+
+def test_free_sentences_by_bigram(spoken):
+    recogniser = recogniser_for([*FREE, "the rain was late and nobody waited", "a window likes the brillig morning"])
+    assert isinstance(recogniser, PocketsphinxBigram)
+    assert score_words(FREE, heard(recogniser, [spoken[t][0] for t in FREE])).wer < 0.25
+
+
+def test_alignment_finds_the_words_in_time(spoken):
+    aligner = PocketsphinxAligner()
+    gaps = []
+    for text in GRID:
+        wave, times = spoken[text]
+        words = aligner.align(wave, text.split())
+        assert words is not None and [w.text for w in words] == text.split()
+        gaps += [abs(w.end - end) for w, (_, end) in zip(words, times, strict=True)]
+    assert sorted(gaps)[len(gaps) // 2] < 0.08

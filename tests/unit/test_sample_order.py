@@ -1,0 +1,49 @@
+"""One global order: ranks, workers and micro-batches only partition it."""
+
+from collections import Counter
+
+import numpy as np
+
+from datamodules.order import GlobalOrder, batch_positions, rng_at
+
+SHARDS = [[0, 1, 2], [3, 4], [5, 6, 7, 8]]
+VISITS = [1, 2, 1, 3, 1, 1, 0, 2, 1]
+
+
+def test_an_epoch_visits_every_clip_as_often_as_asked():
+    order = GlobalOrder(SHARDS, VISITS, seed=3)
+    for epoch in range(3):
+        seen = Counter(order.clip(epoch * order.epoch_length + i) for i in range(order.epoch_length))
+        assert [seen[c] for c in range(9)] == VISITS
+
+
+def test_epochs_differ_and_the_order_is_a_pure_function_of_seed_and_position():
+    order, again, other = (GlobalOrder(SHARDS, VISITS, seed=s) for s in (3, 3, 4))
+    n = order.epoch_length
+    sequence = [order.clip(i) for i in range(3 * n)]
+    assert sequence[:n] != sequence[n:2 * n]
+    assert [again.clip(i) for i in reversed(range(3 * n))] == sequence[::-1]
+    assert [other.clip(i) for i in range(3 * n)] != sequence
+
+
+def test_a_window_keeps_shards_together():
+    order = GlobalOrder(SHARDS, VISITS, seed=1, window=1)
+    shard_of = {c: s for s, clips in enumerate(SHARDS) for c in clips}
+    runs = [shard_of[order.clip(i)] for i in range(order.epoch_length)]
+    changes = sum(a != b for a, b in zip(runs, runs[1:], strict=False))
+    assert changes == len(SHARDS) - 1
+
+
+def test_ranks_and_batches_partition_the_positions():
+    one = [p for b in range(6) for p in batch_positions(40, b, 8, 0, 1)]
+    two = [p for b in range(6) for r in range(2) for p in batch_positions(40, b, 4, r, 2)]
+    small = [p for b in range(24) for p in batch_positions(40, b, 2, 0, 1)]
+    assert sorted(two) == one == small == list(range(40, 88))
+    assert list(batch_positions(40, 0, 4, 1, 2)) == [41, 43, 45, 47]
+
+
+def test_random_numbers_depend_on_seed_position_and_stream_alone():
+    draw = rng_at(5, 1234).random(4)
+    assert np.array_equal(draw, rng_at(5, 1234).random(4))
+    for other in (rng_at(5, 1235), rng_at(6, 1234), rng_at(5, 1234, 1)):
+        assert not np.array_equal(draw, other.random(4))

@@ -1,0 +1,73 @@
+"""Trainer and resume: refused options, processes under Slurm, changed settings."""
+
+import pytest
+
+from callbacks import checkpoint_files as files
+from pipelines.resume import differences, find_start
+from pipelines.trainer import processes, strategy_of
+from pipelines.trainer_config import TrainerConfig
+from streamchar.errors import InputError
+
+
+def test_defaults_are_fine_and_mistakes_are_told():
+    assert TrainerConfig().problems("trainer") == []
+    wrong = TrainerConfig(precision="16", strategy="deepspeed", resume="yes", log_every=0, devices=-1)
+    told = " ".join(wrong.problems("trainer"))
+    for part in ("trainer.precision='16'", "deepspeed is not offered yet", "trainer.resume", "log_every", "devices"):
+        assert part in told
+
+
+def test_strategy_single_is_one_process():
+    with pytest.raises(InputError, match="one process"):
+        strategy_of(TrainerConfig(strategy="single"), 2, "cpu")
+    with pytest.raises(InputError, match="not offered yet"):
+        strategy_of(TrainerConfig(strategy="fsdp2"), 2, "cpu")
+
+
+def test_processes_come_from_slurm():
+    slurm = {"SLURM_STEP_ID": "0", "SLURM_PROCID": "3", "SLURM_NTASKS": "8", "SLURM_JOB_NUM_NODES": "2"}
+    assert processes(TrainerConfig(), slurm) == (4, 2)
+    assert processes(TrainerConfig(), {"SLURM_NTASKS": "8"}) == (1, 1)
+    with pytest.raises(InputError, match="srun started 8"):
+        processes(TrainerConfig(devices=2, nodes=2), slurm)
+
+
+def complete(folder, step, settings):
+    part = files.begin(folder, step)
+    entry = files.write_file(part / files.STATE, {"global_step": step})
+    return files.finish(part, {"files": {files.STATE: entry}, "settings": settings})
+
+
+def test_changed_settings_are_refused_by_name(tmp_path):
+    folder = tmp_path / "checkpoints"
+    path = complete(folder, 4, {"seed": 0, "data.size": 96})
+    assert find_start(folder, "auto", {"seed": 0, "data.size": 96}, {}) == path
+    with pytest.raises(InputError, match="seed: 0 -> 1") as error:
+        find_start(folder, "auto", {"seed": 1, "data.size": 96}, {})
+    assert "resume=never" in str(error.value) and "data.size" not in str(error.value)
+    assert find_start(folder, "force", {"seed": 1}, {}) == path
+
+
+def test_a_fresh_start_puts_older_checkpoints_aside(tmp_path):
+    folder = tmp_path / "checkpoints"
+    complete(folder, 4, {})
+    assert find_start(folder, "never", {}, {}) is None
+    assert (tmp_path / "checkpoints.before-1" / "step_00000004" / files.MARKER).exists()
+    assert not folder.exists()
+
+
+def test_a_requeued_job_goes_on_although_it_was_told_never(tmp_path):
+    path = complete(tmp_path, 4, {})
+    assert find_start(tmp_path, "never", {}, {"SLURM_RESTART_COUNT": "1"}) == path
+
+
+def test_damaged_newer_checkpoints_never_count_again(tmp_path):
+    good, bad = complete(tmp_path, 4, {}), complete(tmp_path, 6, {})
+    (bad / files.STATE).write_bytes(b"")
+    assert find_start(tmp_path, "auto", {}, {}) == good
+    assert (tmp_path / "step_00000006.damaged-1").is_dir()
+    assert files.folders(tmp_path) == [good]
+
+
+def test_differences_tell_both_sides():
+    assert differences({"a": 1, "b": 2}, {"a": 1, "c": 3}) == ["b: 2 -> (not there)", "c: (not there) -> 3"]
