@@ -58,7 +58,7 @@ class Checkpoints(L.Callback):
             self.save(trainer, module, final=True)
 
     def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
-        if self._figures and trainer.global_step % trainer.log_every_n_steps == 0:
+        if self._figures and trainer.global_step % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
             log_now(trainer, self._figures)
             self._figures = {}
 
@@ -97,7 +97,8 @@ class Checkpoints(L.Callback):
         state = trainer._checkpoint_connector.dump_checkpoint(weights_only=False)
         shared = module.checkpoint_state_dict()
         own = {"extra": shared.pop("extra", {}), "callbacks": {
-            type(c).__name__: c.rank_state_dict() for c in trainer.callbacks if hasattr(c, "rank_state_dict")}}
+            type(c).__name__: c.rank_state_dict()
+            for c in trainer.callbacks if hasattr(c, "rank_state_dict")}}  # type: ignore[attr-defined]
         # Lightning's loop counters are made again from the step; frozen parts are never stored.
         state.pop("loops", None)
         state |= {"state_dict": {}, "module": shared, "about": self.about, "world": trainer.world_size}
@@ -142,7 +143,7 @@ class Checkpoints(L.Callback):
             log.warning("the checkpoint was saved by %d processes, now there are %d: streams begin afresh",
                         checkpoint["world"], trainer.world_size)
         module.load_checkpoint_state({**checkpoint["module"], "extra": own.get("extra", {})})
-        for callback in trainer.callbacks:
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
             if hasattr(callback, "load_rank_state_dict"):
                 callback.load_rank_state_dict(own.get("callbacks", {}).get(type(callback).__name__, {}))
 

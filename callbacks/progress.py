@@ -47,7 +47,7 @@ class ProgressLines(L.Callback):
 
     def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
         step = trainer.global_step
-        logged = step % trainer.log_every_n_steps == 0
+        logged = step % trainer.log_every_n_steps == 0  # type: ignore[attr-defined]
         if not trainer.is_global_zero or not (logged or self._bar):
             return
         rate = (step - self._first) / max(time.perf_counter() - self._began, 1e-9)

@@ -32,11 +32,11 @@ class StepTime(L.Callback):
     def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
         now = time.perf_counter()
         self._steps, self._work = self._steps + 1, self._work + now - self._started
-        if trainer.global_step % trainer.log_every_n_steps == 0:
-            self.log("perf/step_s", self._work / self._steps)
-            self.log("perf/data_s", statistics.median(self._waits or [0.0]))
+        if trainer.global_step % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
+            self.log("perf/step_s", self._work / self._steps)  # type: ignore[attr-defined]
+            self.log("perf/data_s", statistics.median(self._waits or [0.0]))  # type: ignore[attr-defined]
             if torch.cuda.is_available():
-                self.log("perf/memory_gib", torch.cuda.max_memory_allocated() / 2**30)
+                self.log("perf/memory_gib", torch.cuda.max_memory_allocated() / 2**30)  # type: ignore[attr-defined]
             self._steps, self._work, self._waits = 0, 0.0, []
         self._ended = time.perf_counter()
 

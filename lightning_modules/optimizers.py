@@ -57,7 +57,8 @@ def build_optimizer(modules: Iterable[tuple[nn.Module, float]], config: Optimize
             others.append({"params": rest, "lr": config.lr * factor, "full_lr": config.lr * factor})
     if matrices:
         return MuonWithAdamW(matrices, others, config)
-    return torch.optim.AdamW(others, lr=config.lr, betas=(config.betas[0], config.betas[1]), weight_decay=config.weight_decay)
+    first, second = config.betas
+    return torch.optim.AdamW(others, lr=config.lr, betas=(first, second), weight_decay=config.weight_decay)
 
 
 def learning_rate_factor(update: int, total: int, config: OptimizerConfig) -> float:

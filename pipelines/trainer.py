@@ -7,7 +7,7 @@ import os
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import lightning as L
 import torch
@@ -45,7 +45,7 @@ def build_trainer(cfg: TrainerConfig, steps: int, folder: Path, callbacks: Seque
     # One endless epoch: with more allowed, a loader that runs dry would be asked again and again for ever.
     trainer = L.Trainer(
         accelerator=accelerator, devices=devices, num_nodes=nodes, strategy=strategy,
-        precision=cfg.precision, plugins=[_environment(devices * nodes)], logger=list(loggers) or False,
+        precision=cast(Any, cfg.precision), plugins=[_environment(devices * nodes)], logger=list(loggers) or False,
         callbacks=list(callbacks), max_epochs=1, max_steps=steps, log_every_n_steps=cfg.log_every,
         val_check_interval=cfg.val_every or max(steps, 1), check_val_every_n_epoch=None,
         limit_val_batches=cfg.val_batches or 1.0, num_sanity_val_steps=0, enable_checkpointing=False,

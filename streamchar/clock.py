@@ -38,8 +38,9 @@ class ChunkClock:
             raise InputError(f"rates must be positive, got fps={self.fps}, audio_rate={self.audio_rate}, "
                              f"sample_rate={self.sample_rate}")
         if self.chunk_frames < 1 or (self.chunk_frames - 1) % self.temporal_stride:
+            nearest = 1 + self.temporal_stride * (self.chunk_frames // self.temporal_stride)
             raise InputError(f"chunk_frames={self.chunk_frames} is not 1 + {self.temporal_stride} n; "
-                             f"use for example {1 + self.temporal_stride * (self.chunk_frames // self.temporal_stride)}")
+                             f"use for example {nearest}")
 
     @property
     def chunk_seconds(self) -> Fraction:

@@ -1,6 +1,8 @@
-"""``evaluate.gate=true``: does the model say what it learnt by heart, from picture, voice and text, without its data?"""
+"""``evaluate.gate=true``: does it say what it learnt by heart, from picture, voice and text, without its data?"""
 
 from __future__ import annotations
+
+from functools import partial
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -46,7 +48,7 @@ def run_gate(cfg: RunConfig, directory: RunDirectory, console: Console) -> None:
             for condition in conditions:
                 task = bar.add_task(condition.name, total=chunk_limit(clips, character))
                 speak_together(condition, clips, character, plan, cfg.data.size, cfg.evaluate.seed,
-                               lambda task=task: bar.advance(task))
+                               partial(bar.advance, task))
                 console.print(f"gate: {condition.name}: {len(clips)} streams in {condition.seconds:.1f} s")
         heard = hear_all(clips, conditions, recogniser_for(c.text for c in clips), clock, cfg.evaluate.seed, bar)
     lines = word_lines(clips, conditions, heard) + face_lines(clips, conditions)

@@ -66,7 +66,7 @@ def test_no_gradient_crosses_chunks():
         assert not getattr(memory, name).requires_grad, name
     second = generate_chunk(character, memory, plan, exit_step=1)
     loss = second.exit.video.square().mean()
-    parameters = [p for p in character.denoiser.parameters()]
+    parameters = list(character.denoiser.parameters())
     torch.autograd.grad(first.exit.video.square().mean(), parameters, allow_unused=True)  # frees the first graph
     loss.backward()  # would fail if the second graph reached into the first
 
