@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass, field
 
+import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
@@ -26,7 +27,7 @@ from pipelines.evaluating.streams import long_prompt, real_chunks, speak
 from pipelines.evaluating.words import aligned_pointer_rows, word_rows
 from pipelines.gate.gate import run_gate
 from pipelines.run_directory import RunDirectory
-from pipelines.stages.stream import codecs_of, plan_of, prepare_torch
+from pipelines.stages.stream import codecs_of, plan_of, set_threads
 from streamchar.evaluation.pointer_track import PointerTrack, pointer_on_sound
 from streamchar.evaluation.report import ClipRow, Report
 from streamchar.evaluation.strip import still_image, strip_image
@@ -49,6 +50,7 @@ class Speaker:
     chunks: list[Latents] = field(default_factory=list)
 
 
+@torch.no_grad()
 def run(cfg: RunConfig, directory: RunDirectory) -> None:
     """Write ``evaluate/report.json``, ``table.txt``, ``index.html``, videos and strips; print the table.
 
@@ -57,7 +59,7 @@ def run(cfg: RunConfig, directory: RunDirectory) -> None:
         StreamCharError: where ``evaluate.gate`` is asked for and not passed.
     """
     console = Console(highlight=False)
-    prepare_torch(cfg)
+    set_threads(cfg)
     speakers = _speakers(cfg, directory)
     main = speakers[0]
     clock = main.character.clock

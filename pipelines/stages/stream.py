@@ -33,6 +33,7 @@ DEFAULT_TEXT = ("place red at c nine again bin blue by f two now set white with 
 NOTHING = "none"
 
 
+@torch.no_grad()
 def run(cfg: RunConfig, directory: RunDirectory) -> None:
     """Stream one clip; writes the mp4, ``timing.json``, and prints the timing table.
 
@@ -41,7 +42,7 @@ def run(cfg: RunConfig, directory: RunDirectory) -> None:
         KeyboardInterrupt: passed on after the file was closed; what was generated until then plays.
     """
     console = Console(highlight=False)
-    prepare_torch(cfg)
+    set_threads(cfg)
     out = Path(cfg.stream.out) if cfg.stream.out else directory.stage("stream") / "clip.mp4"
     check_files(cfg)
     character = load_character(directory, cfg, cfg.stream.from_stage, cfg.stream.role)
@@ -69,9 +70,8 @@ def run(cfg: RunConfig, directory: RunDirectory) -> None:
     console.print(f"{out}: {writer.frames / character.clock.fps:.2f} s, pointer at {said}", soft_wrap=True)
 
 
-def prepare_torch(cfg: RunConfig) -> None:
-    """No gradients; as many threads as training uses (``trainer.threads``)."""
-    torch.set_grad_enabled(False)
+def set_threads(cfg: RunConfig) -> None:
+    """As many threads as training uses (``trainer.threads``)."""
     if cfg.trainer.threads:
         torch.set_num_threads(cfg.trainer.threads)
 

@@ -28,7 +28,8 @@ class Pointer(nn.Module):
         self.key = nn.Sequential(nn.LayerNorm(text_width), nn.Linear(text_width, dim))
         self.value = nn.Linear(text_width, dim)
         self.nothing = nn.Parameter(torch.zeros(1, 1, dim))
-        self.confidence = nn.Sequential(nn.Linear(2 * dim + 1, dim), nn.GELU(), nn.Linear(dim, 1))
+        # No last bias: a softmax over frames follows, so a shift is without effect and without gradient.
+        self.confidence = nn.Sequential(nn.Linear(2 * dim + 1, dim), nn.GELU(), nn.Linear(dim, 1, bias=False))
         self.offset = nn.Sequential(nn.Linear(2 * dim + 1, dim), nn.GELU(), nn.Linear(dim, 1))
 
     def forward(self, text_BND: Tensor, mask_BN: Tensor, c_a_BTD: Tensor, cursor: Tensor) -> Tensor:
