@@ -1,7 +1,8 @@
 """Held-out scores of a student beside the undistilled teacher at the same number of steps (design, section 8).
 
 L_G is normalised by construction and does not fall in a healthy run, so distillation is judged by what it makes: the
-distance to the teacher's own sample from the same noise, the Frechet distance in latents, and the mouth's lag.
+distance to the teacher's own sample from the same noise, the Frechet distance in latents, and how the mouth keeps time
+with the sound.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from torch import Tensor
 from streamchar.denoiser.model import Denoiser
 from streamchar.diffusion.noise import NoiseKey
 from streamchar.evaluation.frechet import frechet_distance
+from streamchar.evaluation.mouth import MouthDetector
+from streamchar.evaluation.sync import mean_score, sync_score
 from streamchar.objectives.per_sample import audio_mean, video_mean
 from streamchar.rollout.character import Character
 from streamchar.rollout.denoise import denoise_chunk
@@ -23,6 +26,7 @@ from streamchar.rollout.stream import stream_chunks
 from streamchar.types import ChunkBatch, Latents, RolloutBatch
 
 STREAM_CHUNKS = 3
+MAX_LAG = 8
 
 
 class HeldOutScores:
@@ -31,9 +35,13 @@ class HeldOutScores:
     Systems: ``student``; ``teacher_few`` the undistilled teacher with the student's sampler and number of steps;
     ``teacher_euler`` the teacher's own Euler sampler with guidance at that number of steps; the measure is the
     teacher at all its steps. Accepts single chunks (same conditions) and streams (each on its own history).
+
+    Args:
+        mouth: measures mouth openings in decoded pictures; without it lip sync is not scored.
     """
 
-    def __init__(self, character: Character, teacher: Denoiser, seed: int) -> None:
+    def __init__(self, character: Character, teacher: Denoiser, seed: int, mouth: MouthDetector | None = None) -> None:
+        self.mouth = mouth
         few, full = student_plan(character.diffusion), teacher_plan(character.diffusion)
         euler = teacher_plan(character.diffusion, few.steps)
         self.teacher, self.seed = teacher, seed
@@ -73,10 +81,30 @@ class HeldOutScores:
             out[f"eval/{name}_distance_video"] = _mean([video_mean((a.video - b.video).square()) for a, b in pairs])
             out[f"eval/{name}_distance_audio"] = _mean(
                 [audio_mean((a.audio - b.audio).square(), torch.ones_like(a.audio[..., 0])) for a, b in pairs])
+            out |= {f"eval/{name}_{measure}": value for measure, value in self._sync(made).items()}
             out[f"eval/{name}_frechet_video"] = frechet_distance(_video_rows(made), _video_rows(reference))
             out[f"eval/{name}_frechet_audio"] = frechet_distance(_audio_rows(made), _audio_rows(reference))
         self.samples.clear()
         return out
+
+    def _sync(self, samples: list[Latents]) -> dict[str, float]:
+        """Frames of lag between mouth and sound, and what their correlation at lag 0 lacks of 1, over all chunks.
+
+        The correlation curves of single chunks are averaged first: one chunk alone is too short for a lag.
+        """
+        codecs = self.character.video_codec, self.character.audio_codec
+        if self.mouth is None or codecs[0] is None or codecs[1] is None:
+            return {}
+        clock, curves = self.character.clock, []
+        for s in samples:
+            for video, audio in zip(s.video, s.audio, strict=True):
+                pictures = codecs[0].decode(video[None])[0].permute(0, 2, 3, 1).clamp(0, 1)
+                opening = self.mouth.opening((pictures * 255).round().to(torch.uint8).numpy())
+                sound = codecs[1].decode(audio).float().numpy()
+                curves.append(sync_score(opening, sound, clock.fps, clock.sample_rate,
+                                         min(MAX_LAG, clock.chunk_frames // 4)))
+        score = mean_score(curves)
+        return {"lag_frames": abs(score.lag), "desync": 1 - score.zero}
 
 
 def _cpu(x: Latents) -> Latents:

@@ -16,6 +16,7 @@ from lightning_modules.stage_module import StageModule, levels
 from streamchar.denoiser.model import Denoiser
 from streamchar.diffusion.config import DiffusionConfig
 from streamchar.diffusion.noise import NoiseKey, scalar
+from streamchar.evaluation.mouth import MouthDetector
 from streamchar.evaluation.records import SampleVideo
 from streamchar.objectives.distribution_matching import MatchingLosses, critic_losses, generator_losses, renoise
 from streamchar.orchestrator.model import Prefix
@@ -37,7 +38,7 @@ class MatchingModule(StageModule):
                         "eval/student_frechet_audio")
 
     def __init__(self, character: Character, teacher: Denoiser, critic: Denoiser, stage: MatchingStage, seed: int,
-                 directory: Path | None = None) -> None:
+                 directory: Path | None = None, mouth: MouthDetector | None = None) -> None:
         super().__init__(stage, seed, directory)
         self.character, self.options = character, stage
         self.student, self.critic, self.teacher = character.denoiser, critic, teacher
@@ -47,7 +48,7 @@ class MatchingModule(StageModule):
         self.role_modules = {"critic": [(critic, 1.0)], "student": [(self.student, 1.0)]}
         self.role_options = {"critic": stage.critic, "student": stage.generator}
         self.plan = student_plan(character.diffusion)
-        self.held_out = HeldOutScores(character, teacher, seed)
+        self.held_out = HeldOutScores(character, teacher, seed, mouth)
         self.fixed = FixedStreams(character, seed)
         self.chunk_seconds = float(character.clock.chunk_seconds)
 

@@ -13,16 +13,19 @@ from pathlib import Path
 import torch
 
 from callbacks.stored_weights import newest_weights
+from datamodules.latent_shards import LatentStore
 from lightning_modules.dmd_module import DmdModule
 from lightning_modules.orchestrator_module import OrchestratorModule
 from lightning_modules.rollout_module import RolloutModule
 from lightning_modules.stage_module import StageModule
 from lightning_modules.teacher_module import TeacherModule
 from pipelines.config.schema import RunConfig
+from pipelines.evaluating.mouths import choose_mouth
 from pipelines.run_directory import RunDirectory
 from streamchar.codecs.store import Codecs, load_codec
 from streamchar.denoiser.model import Denoiser
 from streamchar.errors import InputError
+from streamchar.evaluation.mouth import MouthDetector
 from streamchar.hub.model_spec import ModelSpec
 from streamchar.hub.pretrained import load_weights
 from streamchar.orchestrator.model import Orchestrator
@@ -96,7 +99,16 @@ def build_module(stage: str, cfg: RunConfig, directory: RunDirectory) -> StageMo
     character = Character(student, orchestrator.eval(), spec.clock, spec.window, spec.units(), spec.diffusion,
                           codecs.video, codecs.audio, few_step=True)
     kind = DmdModule if stage == "dmd" else RolloutModule
-    return kind(character, teacher, critic, getattr(cfg.stages, stage), cfg.seed, folder)
+    return kind(character, teacher, critic, getattr(cfg.stages, stage), cfg.seed, folder,
+                _mouth(cfg, codecs, spec, directory))
+
+
+def _mouth(cfg: RunConfig, codecs: Codecs, spec: ModelSpec, directory: RunDirectory) -> MouthDetector | None:
+    """The detector that fits the training clips, for the held-out scores of a student."""
+    train = LatentStore(directory.input("encode", "latents/train"), spec.clock,
+                        {"video": codecs.video.fingerprint, "audio": codecs.audio.fingerprint})
+    mouth = choose_mouth(cfg.evaluate, train, [], codecs.video)
+    return mouth.detector if mouth is not None else None
 
 
 def trained_stage(directory: RunDirectory, from_stage: str = "auto") -> str:

@@ -12,7 +12,7 @@ class PrepareConfig:
     clips: int = 160
     """Training clips."""
     val_clips: int = 16
-    """Held-out clips: other looks, other sentences."""
+    """Held-out clips: other sentences, by other puppets (see ``val_identities``)."""
     size: int = 96
     """Picture side in pixels (a multiple of 8)."""
     fps: float = 25.0
@@ -22,7 +22,7 @@ class PrepareConfig:
     identities: int = 16
     """Number of training puppets (look and voice)."""
     val_identities: int = 4
-    """Number of held-out puppets."""
+    """Number of held-out puppets; 0: the training puppets themselves, who say other sentences."""
     sentences: int = 0
     """0: an open set; n: only n fixed sentences, and clips walk through looks x sentences, so that looks share them."""
     grammar: str = "mixed"

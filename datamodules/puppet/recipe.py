@@ -79,13 +79,14 @@ def plan_shards(cfg: PrepareConfig) -> list[ShardPlan]:
 
 def _plan_clips(cfg: PrepareConfig, split: str, count: int) -> list[ClipPlan]:
     """Clip i shows look ``i mod looks``; with fixed sentences round r of look l begins with sentence l + r."""
-    looks = cfg.identities if split == "train" else cfg.val_identities
+    known = split == "train" or not cfg.val_identities
+    looks, family = (cfg.identities, "train") if known else (cfg.val_identities, split)
     pool = _fixed_sentences(cfg, split)
     clips = []
     for i in range(count):
         look, turn = i % looks, i // looks
         first = (look + turn) % len(pool) if pool else 0
-        clips.append(ClipPlan(f"puppet-{split}-{i:06d}", split, i, identity_seed(cfg, split, look),
+        clips.append(ClipPlan(f"puppet-{split}-{i:06d}", split, i, identity_seed(cfg, family, look),
                               pool[first:] + pool[:first]))
     return clips
 
@@ -123,10 +124,10 @@ def check(cfg: PrepareConfig) -> None:
         wrong.append(f"prepare.min_s={cfg.min_s:g}, max_s={cfg.max_s:g}: expected 0 < min_s <= max_s")
     if cfg.grammar not in ("grid", "free", "mixed"):
         wrong.append(f"prepare.grammar={cfg.grammar!r}: expected grid, free or mixed")
-    for name in ("identities", "val_identities", "shard_clips"):
+    for name in ("identities", "shard_clips"):
         if getattr(cfg, name) < 1:
             wrong.append(f"prepare.{name}={getattr(cfg, name)}: expected at least 1")
-    for name in ("clips", "val_clips", "workers", "sentences", "seed"):
+    for name in ("clips", "val_clips", "val_identities", "workers", "sentences", "seed"):
         if getattr(cfg, name) < 0:
             wrong.append(f"prepare.{name}={getattr(cfg, name)}: expected 0 or more")
     if wrong:

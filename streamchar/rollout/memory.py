@@ -40,9 +40,8 @@ class StreamMemory:
         self.clock, self.window, self.units, self.seed, self.use_sink = clock, window, units, seed, use_sink
         size, device = len(batch), batch.ref.device
         self.chunk = 0
-        self.ref, self.has_ref = batch.ref, torch.ones(size, dtype=torch.bool, device=device)
-        if not bool(batch.ref.abs().sum() > 0):
-            self.has_ref = torch.zeros_like(self.has_ref)
+        every = torch.ones(size, dtype=torch.bool, device=device)
+        self.ref, self.has_ref = batch.ref, every if batch.has_ref is None else batch.has_ref
         self.anchor, self.anchor_mask = batch.anchor, batch.anchor_mask
         self.motion, self.has_motion = batch.start_motion, batch.has_start.clone()
         self.sink, self.has_sink = batch.start_sink, batch.has_start & use_sink

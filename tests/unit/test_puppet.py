@@ -49,6 +49,14 @@ def energy(wave: np.ndarray, frames: int, fps: float, rate: int) -> np.ndarray:
     return np.clip(10 * np.log10(np.array(power) + 1e-9), -45, 0)
 
 
+def test_held_out_clips_can_be_of_known_puppets_with_other_sentences():
+    shards = plan_shards(replace(SMALL, val_identities=0))
+    known = {c.identity for s in shards for c in s.clips if c.split == "train"}
+    held = [c for s in shards for c in s.clips if c.split == "val"]
+    assert held and all(c.identity in known for c in held)
+    assert all(c.identity not in known for s in plan_shards(SMALL) for c in s.clips if c.split == "val")
+
+
 def test_speech_does_not_depend_on_what_was_said_before() -> None:
     words = ["place", "red", "at", "c", "nine", "again"]
     first = speak(words, VOICE, 16000)
