@@ -1,1 +1,0 @@
-from streamchar.window import WindowConfig  # noqa: F401
