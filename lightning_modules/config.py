@@ -98,6 +98,8 @@ class MatchingStage(StageConfig):
         """Everything that is wrong with these values, in words."""
         if self.critic_per_generator < 1:
             return [f"{where}.critic_per_generator={self.critic_per_generator} must be at least 1"]
+        if not 0 <= self.generator_from < self.steps:
+            return [f"{where}.generator_from={self.generator_from} must be 0 or more and below steps={self.steps}"]
         return []
 
     generator: OptimizerConfig = field(default_factory=lambda: OptimizerConfig(lr=2e-6, betas=[0.0, 0.999]))
@@ -106,6 +108,9 @@ class MatchingStage(StageConfig):
     """Optimiser of the critic (fake score)."""
     critic_per_generator: int = 5
     """Iterations per generator update: every iteration updates the critic, each 5th the generator too."""
+    generator_from: int = 0
+    """Iterations at the start in which the critic alone learns: it begins as the teacher's copy, so that until it knows
+    the student's samples the difference of the two scores is noise, and the optimiser would follow it at full rate."""
     video_weight: float = 1.0
     """lambda of video."""
     audio_weight: float = 1.0

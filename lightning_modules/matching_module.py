@@ -57,12 +57,14 @@ class MatchingModule(StageModule):
         return self.character.diffusion
 
     def total_updates(self, role: str) -> int:
-        return self.stage.steps if role == "critic" else -(-self.stage.steps // self.options.critic_per_generator)
+        left = self.stage.steps - self.options.generator_from
+        return self.stage.steps if role == "critic" else -(-left // self.options.critic_per_generator)
 
     @property
     def generator_turn(self) -> bool:
         """Whether this iteration also updates the student (iterations 0, 5, 10, ... of the default)."""
-        return self.iteration % self.options.critic_per_generator == 0
+        since = self.iteration - self.options.generator_from
+        return since >= 0 and since % self.options.critic_per_generator == 0
 
     def exit_step(self) -> int:
         """The exit step of this iteration, the same on all ranks."""

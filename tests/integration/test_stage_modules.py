@@ -89,6 +89,15 @@ def test_global_step_equals_iterations_and_every_role_moves(kind):
     assert stored == moved
 
 
+@pytest.mark.parametrize("kind", ["dmd", "rollout"])
+def test_the_critic_can_learn_alone_first(kind):
+    module = build(kind, generator_from=3, critic_per_generator=2)
+    trainer, _ = train(module, kind)
+    assert trainer.global_step == 8
+    assert module.updates == {"critic": 8, "student": 3}  # iterations 3, 5, 7
+    assert module.total_updates("student") == 3
+
+
 def test_accumulated_micro_batches_give_the_same_update():
     whole, parts = build("teacher"), build("teacher", accumulate=2)
     train(whole, "teacher", 2)
