@@ -90,7 +90,8 @@ class LatentDataModule(L.LightningDataModule):
 
     def val_dataloader(self) -> DataLoader:
         assert self.val_items is not None, "call setup() first"
-        batches = FixedBatches(self._source(self.val_items), self.cfg.val_items, self._share())
+        count = self.cfg.val_streams if self.kind == "rollout" else self.cfg.val_items
+        batches = FixedBatches(self._source(self.val_items), count, self._share())
         return DataLoader(batches, batch_size=None, num_workers=0, collate_fn=_as_it_is)
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:

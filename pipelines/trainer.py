@@ -114,5 +114,6 @@ def quiet_lightning() -> None:
                     r".*ckpt_path.*callbacks used to create.*", r".*is supported for historical reasons.*",
                     r".*in eval mode at the start of training.*", r".*sync_dist=True.*", r".*Starting from v1\.9\.0.*",
                     r".*GPU available but not used.*", r".*isinstance\(treespec.*", r".*find_unused_parameters=True.*",
-                    r".*srun` command is available.*", r".*no `.*_dataloader`.*"):
+                    r".*srun` command is available.*", r".*no `.*_dataloader`.*",
+                    r".*Your `IterableDataset` has `__len__` defined.*"):
         warnings.filterwarnings("ignore", message=message)

@@ -35,6 +35,8 @@ class DenoiserConfig:
     """Sink's first latent sits this many chunk lengths before the chunk, whatever the chunk's number."""
     ref_gap: float = 3.0
     """The reference sits this many chunk lengths before the chunk."""
+    frame_condition: bool = False
+    """Give ``c_a`` to the video tokens too, frame by frame; the paper gives it to the audio tokens alone."""
     residual_bf16: bool = False
     """Keep the residual stream in bfloat16 under autocast (faster on CPU, a little less exact)."""
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from streamchar.clock import ChunkClock
 from streamchar.denoiser.block import Block, KeyValue, Modulation, Rope, layer_norm
 from streamchar.denoiser.config import DenoiserConfig
+from streamchar.denoiser.frame_condition import FrameCondition
 from streamchar.denoiser.positions import TokenPositions
 from streamchar.nn.embedding import TimeEmbedding
 from streamchar.nn.rope import rope_angles
@@ -67,6 +68,7 @@ class Denoiser(nn.Module):
             for name in ("ref", "sink", "motion", "past_audio")})
         self.null_condition = nn.Parameter(torch.zeros(width))
         self.caption_in = nn.Linear(config.caption_dim, width) if config.caption_dim else None
+        self.frame_condition = FrameCondition(width, clock) if config.frame_condition else None
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
         self.scale_shift_table = nn.Parameter(torch.randn(1, 2, width) / width**0.5)
         for linear in (self.video_out, self.audio_out):
@@ -125,6 +127,8 @@ class Denoiser(nn.Module):
         video = self.video_in(patchify(noisy.video, self.config.patch)) + self.group_embedding["video"]
         audio = self.audio_in(noisy.audio) + self.group_embedding["audio"] + c_a
         grid = tuple(n // self.config.patch for n in noisy.video.shape[-2:])
+        if self.frame_condition is not None:
+            video = video + self.frame_condition(c_a, audio_time).repeat_interleave(grid[0] * grid[1], dim=1)
         places = torch.cat((self.positions.noisy_video(*grid).to(audio.device).expand(audio.shape[0], -1, -1),
                             self.positions.noisy_audio(audio_time)), dim=1)
         x = self._residual(torch.cat((video, audio.to(video.dtype)), dim=1))
