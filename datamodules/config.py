@@ -89,5 +89,5 @@ class DataConfig:
 _SHARES = ("max_bad_share", "first_chunk_p", "first_phase_p", "sink_other_p", "ref_other_p", "quiet_p", "anchor_drop_p",
            "anchor_short_p", "history_full_p", "more_text_p", "end_inside_p", "real_start_p")
 _LEAST = {"size": 8, "phases": 1, "codec_clips": 1, "max_clips": 0, "encode_workers": 0, "batch_size": 1,
-          "val_items": 1, "val_streams": 1, "num_workers": 0, "shuffle_shards": 0, "pointer_jitter": 0, "rollout_chunks": 1,
-          "overfit_clips": 0}
+          "val_items": 1, "val_streams": 1, "num_workers": 0, "shuffle_shards": 0, "pointer_jitter": 0,
+          "rollout_chunks": 1, "overfit_clips": 0}

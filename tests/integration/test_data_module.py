@@ -131,3 +131,10 @@ def test_another_order_is_told(folder, caplog):
     data.setup()
     data.load_state_dict({"consumed": 12, "seed": 6, "order": data.state_dict()["order"]})
     assert data.consumed == 12 and "sample order has changed" in caplog.text
+
+
+def test_validation_counts_streams_apart_from_chunks(folder):
+    for kind, batches in (("teacher", 3), ("rollout", 2)):
+        data = module_of(folder, kind, val_streams=6)
+        data.setup()
+        assert len(list(data.val_dataloader())) == batches

@@ -16,7 +16,8 @@ from pipelines.config.places import CHECKOUT
 
 LIGHT = ("prepare.clips=4", "prepare.sentences=2", "prepare.min_s=2.5", "prepare.max_s=3.5", "prepare.edge_s=0.3",
          "data.overfit_clips=4", "data.codec_clips=4", "data.val_items=8",
-         "stages.orchestrator.steps=130", "stages.orchestrator.batch_size=12", "teacher.steps=150", "teacher.batch_size=8",
+         "stages.orchestrator.steps=130", "stages.orchestrator.batch_size=12",
+         "teacher.steps=150", "teacher.batch_size=8",
          "stages.orchestrator.ema_decay=0.95", "teacher.ema_decay=0.95",
          "diffusion.teacher_steps=12", "evaluate.words=false", "evaluate.clips=1", "evaluate.seconds=2")
 STAGES = ("prepare", "encode", "orchestrator", "teacher", "evaluate")
