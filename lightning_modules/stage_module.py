@@ -64,7 +64,7 @@ class StageModule(L.LightningModule):
     @property
     def generator_updates(self) -> int:
         """Updates of the role that is averaged: the student where there is one, else the only role."""
-        return self.updates.get("student", self.updates.get(self.clock_role, 0))
+        return self.updates.get("student" if "student" in self.role_modules else self.clock_role, 0)
 
     def total_updates(self, role: str) -> int:
         """Updates that ``role`` makes over the whole stage."""

@@ -92,8 +92,11 @@ def test_global_step_equals_iterations_and_every_role_moves(kind):
 @pytest.mark.parametrize("kind", ["dmd", "rollout"])
 def test_the_critic_can_learn_alone_first(kind):
     module = build(kind, generator_from=3, critic_per_generator=2)
+    train(module, kind, 2)
+    assert module.updates == {"critic": 2} and module.generator_updates == 0
+    module = build(kind, generator_from=3, critic_per_generator=2)
     trainer, _ = train(module, kind)
-    assert trainer.global_step == 8
+    assert trainer.global_step == 8 and module.generator_updates == 3
     assert module.updates == {"critic": 8, "student": 3}  # iterations 3, 5, 7
     assert module.total_updates("student") == 3
 
