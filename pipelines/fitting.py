@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+import torch
 
 from callbacks import checkpoint_files as files
 from callbacks.checkpoint import Checkpoints
@@ -65,6 +66,7 @@ def fit(job: Fit, module: L.LightningModule, data: L.LightningDataModule, logger
         trainer.fit(module, datamodule=data, ckpt_path=str(job.start / files.STATE) if job.start else None,
                     weights_only=True)
         _all_steps_done(job, trainer, preemption, limit)
+        _leave_together()
     except BaseException as error:
         stopped = isinstance(error, KeyboardInterrupt | SystemExit)  # Lightning turns Ctrl-C into SystemExit
         _finish(loggers, "KILLED" if stopped else "FAILED")
@@ -98,6 +100,14 @@ def watchers(job: Fit, stops: Sequence[L.Callback]) -> list[L.Callback]:
         Samples(samples, options.samples_every, weights),
         ProgressLines(job.stage) if options.progress else None, ValidationEnds()]
     return [callback for callback in found if callback is not None]
+
+
+def _leave_together() -> None:
+    """End the process group while all ranks are here: left to the interpreter's end, where one rank may be gone
+    already, the threads of the others now and then abort a process whose training is done."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.barrier()
+        torch.distributed.destroy_process_group()
 
 
 def _all_steps_done(job: Fit, trainer: L.Trainer, preemption: Preemption, limit: TimeLimit | None) -> None:
