@@ -122,9 +122,34 @@ class MatchingStage(StageConfig):
 
 
 @dataclass
+class TrajectoryConfig:
+    """The student's start: regression on the ends of the teacher's ODE before distribution matching."""
+
+    steps: int = 0
+    """Iterations at the start of the stage in which the student regresses while the critic follows it; 0: none."""
+    teacher_steps: int = 8
+    """Euler steps of the teacher from noise to its end."""
+    optimizer: OptimizerConfig = field(default_factory=lambda: OptimizerConfig(decay_from=0.5))
+    """Optimiser of the student in these iterations."""
+
+
+@dataclass
 class DmdStage(MatchingStage):
     """Stage I: distribution matching on single chunks with real conditions."""
 
+    def problems(self, where: str) -> list[str]:
+        """Everything that is wrong with these values, in words."""
+        found = super().problems(where)
+        if self.trajectory.steps < 0 or self.trajectory.teacher_steps < 1:
+            found.append(f"{where}.trajectory needs steps of 0 or more and teacher_steps of 1 or more, got "
+                         f"{self.trajectory.steps} and {self.trajectory.teacher_steps}")
+        if self.trajectory.steps > self.generator_from:
+            found.append(f"{where}.trajectory.steps={self.trajectory.steps} must not exceed generator_from="
+                         f"{self.generator_from}: distribution matching begins after it")
+        return found
+
+    trajectory: TrajectoryConfig = field(default_factory=TrajectoryConfig)
+    """The student's start before distribution matching."""
     steps: int = 600
     """Iterations (critic updates)."""
     drops: DropConfig = field(default_factory=lambda: DropConfig(condition=0.0))

@@ -34,7 +34,7 @@ class MatchingModule(StageModule):
 
     clock_role = "critic"
     ema_roles = ("student",)
-    headline_metrics = ("eval/student_distance_video", "eval/student_distance_audio", "eval/student_frechet_video",
+    headline_metrics = ("eval/student_energy_video", "eval/student_energy_audio", "eval/student_frechet_video",
                         "eval/student_frechet_audio")
 
     def __init__(self, character: Character, teacher: Denoiser, critic: Denoiser, stage: MatchingStage, seed: int,

@@ -10,7 +10,10 @@ from rich.table import Table
 
 from callbacks.metrics_file import read_rows
 
-_SYSTEMS = ("student", "teacher_few", "teacher_euler")
+_OTHERS = {"teacher_few": "teacher, student's sampler", "teacher_euler": "teacher, Euler, guided",
+           "teacher_full": "teacher, all steps, other noise"}
+_MEASURES = ("energy_video", "energy_audio", "frechet_video", "frechet_audio", "distance_video", "distance_audio",
+             "lag_frames", "desync")
 
 
 def held_out(metrics: Path) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -37,12 +40,13 @@ def print_closing(stage: str, metrics: Path, console: Console) -> None:
 
 
 def _students(stage: str, first: dict[str, Any], last: dict[str, Any]) -> Table:
-    measures = [key.removeprefix("eval/student_") for key in last if key.startswith("eval/student_")]
-    others = [s for s in _SYSTEMS[1:] if any(f"eval/{s}_{m}" in last for m in measures)]
-    table = Table(title=f"{stage}: held-out scores at the same number of steps, lower is better", title_justify="left")
-    table.add_column("measure")
+    measures = [m for m in _MEASURES if f"eval/student_{m}" in last]
+    others = [s for s in _OTHERS if any(f"eval/{s}_{m}" in last for m in measures)]
+    table = Table(title=f"{stage}: held-out scores at the student's number of steps, lower is better",
+                  title_justify="left")
+    table.add_column("measure", no_wrap=True)
     for heading in (f"student, step {first['step']}", f"student, step {last['step']}",
-                    *(s.replace("_", ", ") for s in others)):
+                    *(_OTHERS[s] for s in others)):
         table.add_column(heading, justify="right")
     for m in measures:
         table.add_row(m.replace("_", " "), _figure(first.get(f"eval/student_{m}")), _figure(last[f"eval/student_{m}"]),

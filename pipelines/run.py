@@ -1,6 +1,6 @@
 """The command: ``python pipelines/run.py stage=rollout preset=tiny data.batch_size=8``; ``--help`` tells the rest.
 
-Exit codes: 0 done, 2 wrong configuration or input (the message alone), 130 interrupted, 1 anything else.
+Exit codes: 0 done, 2 wrong configuration or input (the message alone), 1 anything else, an interruption too.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def main(argv: list[str] | None = None) -> int:
         print(stop)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
-        return 130
+        return 1
     return 0
 
 

@@ -34,8 +34,8 @@ def start_noise(conditions: Conditions, denoiser: Denoiser, key: NoiseKey) -> La
 
 def denoise_chunk(denoiser: Denoiser, orchestrator: Orchestrator, conditions: Conditions, prefix: Prefix,
                   plan: SamplePlan, key: NoiseKey, exit_step: int | None = None, exit_grad: bool = True,
-                  stop_at_exit: bool = False) -> Denoised:
-    """From noise to a chunk.
+                  stop_at_exit: bool = False, start: Latents | None = None) -> Denoised:
+    """From noise to a chunk; ``start``: from these latents at the plan's first level in place of the chunk's noise.
 
     Steps run without grad, except ``exit_step`` of a few-step plan (with ``exit_grad``): there the context is
     recomputed with grad (else its projections would get none) and the clean estimate keeps its graph.
@@ -45,7 +45,7 @@ def denoise_chunk(denoiser: Denoiser, orchestrator: Orchestrator, conditions: Co
         raise ValueError("a gradient at an exit step needs a few-step plan")
     with torch.no_grad():
         context = denoiser.encode_context(conditions)
-    x, exit_sample = start_noise(conditions, denoiser, key.at(step=0)), None
+    x, exit_sample = start or start_noise(conditions, denoiser, key.at(step=0)), None
     for step in range(plan.steps):
         sigma = plan.levels(x.audio, step)
         with torch.no_grad():
@@ -70,5 +70,5 @@ def _next(x: Latents, clean: Latents, v: Latents, plan: SamplePlan, step: int, k
         return Latents(x.video + dt * v.video, x.audio + dt * v.audio)
     if step + 1 == plan.steps:
         return clean
-    fresh = key.at(step=step + 1).like(clean)
-    return noise_latents(clean, fresh, plan.levels(clean.audio, step + 1))
+    noise = key.at(step=step + 1 if plan.fresh_noise else 0).like(clean)
+    return noise_latents(clean, noise, plan.levels(clean.audio, step + 1))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from lightning_modules.held_out import HeldOutScores
+from lightning_modules.held_out import Draws, HeldOutScores
 from streamchar.clock import ChunkClock
 from streamchar.types import Latents
 from tests import tiny_models as tiny
@@ -41,7 +41,7 @@ def test_lag_of_the_mouth_behind_the_sound(late):
     scores = HeldOutScores(character, character.denoiser, 0, Brightness())
     level = torch.rand(12, 33 + late, generator=torch.Generator().manual_seed(1))
     made = Latents(level[:, None, :33, None, None].expand(-1, -1, -1, 4, 4), level[:, late:, None])
-    scores.samples = {"reference": [made], "student": [made]}
+    scores.samples = {"teacher_full": [Draws(made, made, made)], "student": [Draws(made, made, made)]}
     found = scores.scores()
     assert found["eval/student_lag_frames"] == late
     assert found["eval/student_distance_video"] == 0
@@ -52,5 +52,5 @@ def test_without_a_detector_lip_sync_is_not_scored():
     character = tiny.character()
     scores = HeldOutScores(character, character.denoiser, 0)
     made = Latents(torch.randn(2, 3, 2, 4, 4), torch.randn(2, 17, 5))
-    scores.samples = {"reference": [made], "student": [made]}
+    scores.samples = {"teacher_full": [Draws(made, made, made)], "student": [Draws(made, made, made)]}
     assert not [key for key in scores.scores() if "lag" in key or "desync" in key]

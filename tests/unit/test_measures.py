@@ -9,6 +9,7 @@ from PIL import Image
 
 from streamchar.errors import InputError
 from streamchar.evaluation.drift import drift_score
+from streamchar.evaluation.energy import energy_distance
 from streamchar.evaluation.frechet import chunk_features, frechet_distance
 from streamchar.evaluation.identity import calibrate, identity_distance
 from streamchar.evaluation.pointer_error import mean_words_per_chunk, pointer_score, true_positions
@@ -148,3 +149,19 @@ def test_strip_shows_frames_and_wave() -> None:
     assert reds == sorted(reds) and reds[-1] - reds[0] > 150
     wave = (np.abs(pixels[72:72 + 64] - np.array([46, 110, 160])).sum(2) < 10).sum(0)
     assert wave[page.width // 2 + 8: -8].min() > wave[8: page.width // 2 - 8].max()
+
+
+def test_energy_distance_is_zero_for_equal_laws_and_sees_blur_and_bias() -> None:
+    g = torch.Generator().manual_seed(0)
+
+    def draws(spread: float, shift: float = 0.0) -> torch.Tensor:
+        return shift + spread * torch.randn(2, 400, 50, generator=g)
+
+    reference = draws(1.0)
+    alike, blurred, biased = (float(energy_distance(x, reference).mean())
+                              for x in (draws(1.0), draws(0.0), draws(1.0, 0.5)))
+    assert abs(alike) < 0.01 and blurred > 0.4 and biased > 0.1
+    # Two plain points: across 3, within 0, hence 2 * 3.
+    assert float(energy_distance(torch.zeros(2, 1, 4), torch.full((2, 1, 4), 3.0))) == 6.0
+    with pytest.raises(InputError, match="two draws"):
+        energy_distance(torch.zeros(3, 1, 4), torch.zeros(3, 1, 4))
