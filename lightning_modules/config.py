@@ -126,9 +126,13 @@ class TrajectoryConfig:
     """The student's start: regression on the ends of the teacher's ODE before distribution matching."""
 
     steps: int = 0
-    """Iterations at the start of the stage in which the student regresses while the critic follows it; 0: none."""
+    """Iterations at the start of the stage, before any of the critic; 0: none."""
     teacher_steps: int = 8
     """Euler steps of the teacher from noise to its end."""
+    video_weight: float = 1.0
+    """Weight of the video loss."""
+    audio_weight: float = 1.0
+    """Weight of the audio loss."""
     optimizer: OptimizerConfig = field(default_factory=lambda: OptimizerConfig(decay_from=0.5))
     """Optimiser of the student in these iterations."""
 

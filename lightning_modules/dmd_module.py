@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from lightning_modules.config import DmdStage
 from lightning_modules.matching_module import MatchingModule
@@ -24,7 +23,7 @@ from streamchar.types import ChunkBatch, Conditions
 class DmdModule(MatchingModule):
     """Every iteration: the critic learns a fresh sample; each n-th: the student is matched to the teacher.
 
-    Before that, for ``trajectory.steps`` iterations, the student (role ``trajectory``) learns where the teacher ends.
+    In the first ``trajectory.steps`` iterations the student, as role ``trajectory``, learns where the teacher ends.
     """
 
     options: DmdStage
@@ -36,8 +35,17 @@ class DmdModule(MatchingModule):
             self.role_modules["trajectory"] = [(self.student, 1.0)]
             self.role_options["trajectory"] = stage.trajectory.optimizer
 
+    @property
+    def starting(self) -> bool:
+        """Whether this iteration still belongs to the student's start."""
+        return self.iteration < self.options.trajectory.steps
+
+    def keeps_time(self, role: str) -> bool:
+        return role == ("trajectory" if self.starting else self.clock_role)
+
     def total_updates(self, role: str) -> int:
-        return self.options.trajectory.steps if role == "trajectory" else super().total_updates(role)
+        start = self.options.trajectory.steps
+        return {"trajectory": start, "critic": self.stage.steps - start}.get(role) or super().total_updates(role)
 
     @property
     def generator_updates(self) -> int:
@@ -45,19 +53,38 @@ class DmdModule(MatchingModule):
         return super().generator_updates + self.updates.get("trajectory", 0)
 
     def training_step(self, batch: ChunkBatch, batch_index: int) -> None:
-        exit_step = self.exit_step()
-        generator = torch.zeros((), device=self.device) if self.generator_turn else None
-        starts = self.iteration < self.options.trajectory.steps
-        start, critic = torch.zeros((), device=self.device), torch.zeros((), device=self.device)
+        if self.starting:
+            self.trajectory_step(batch)
+        else:
+            self.matching_step(batch)
+
+    def trajectory_step(self, batch: ChunkBatch) -> None:
+        """Teach the student where the teacher ends from one of its noise levels."""
+        exit_step, options = self.exit_step(), self.options.trajectory
+        total = torch.zeros((), device=self.device)
         values: dict[str, Any] = {"train/exit_step": float(exit_step)}
         for part in micro_batches(batch, self.stage.accumulate):
             share = len(part) / len(batch)
-            conditions = perturb(part.conditions, self.key(part.index, "drops"), self.options.drops)
-            with torch.no_grad():
-                prefix = self.orchestrator.prefix(conditions)
-            if starts:
-                loss, figures = self.trajectory_backward(part, conditions, prefix, exit_step, share)
-                start, values = start + loss * share, values | figures
+            conditions, prefix = self.conditions(part)
+            video, audio = trajectory_losses(
+                self.student, self.teacher, self.orchestrator, conditions, prefix, part.target, part.audio_weight,
+                self.key(part.index, "trajectory"), self.plan.sigmas[exit_step], self.diffusion, options.teacher_steps)
+            loss = (options.video_weight * video + options.audio_weight * audio).mean() * share
+            self.manual_backward(loss)
+            total = total + loss.detach()
+            values |= {"train/trajectory_video": video.mean(), "train/trajectory_audio": audio.mean()}
+        figures = self.step_role("trajectory", total, batch.keys)
+        self.log_step({"train/loss": total, **values, **figures}, len(batch))
+
+    def matching_step(self, batch: ChunkBatch) -> None:
+        """Train the critic and, at its turn, the student."""
+        exit_step = self.exit_step()
+        generator = torch.zeros((), device=self.device) if self.generator_turn else None
+        critic = torch.zeros((), device=self.device)
+        values: dict[str, Any] = {"train/exit_step": float(exit_step)}
+        for part in micro_batches(batch, self.stage.accumulate):
+            share = len(part) / len(batch)
+            conditions, prefix = self.conditions(part)
             if generator is not None:
                 key = self.key(part.index, "generator")
                 out = denoise_chunk(self.student, self.orchestrator, conditions, prefix, self.plan, key, exit_step,
@@ -70,17 +97,10 @@ class DmdModule(MatchingModule):
                                     stop_at_exit=True)
             loss, figures = self.critic_backward(out.final, prefix, conditions, part.audio_weight, key, share)
             critic, values = critic + loss * share, values | figures
-        if starts:
-            values |= self.step_role("trajectory", start, batch.keys)
         self.finish(generator, critic, values, batch.keys)
 
-    def trajectory_backward(self, part: ChunkBatch, conditions: Conditions, prefix: Prefix, exit_step: int,
-                            share: float) -> tuple[Tensor, dict[str, Any]]:
-        """The student's regression at the level of ``exit_step``; returns the loss and its figures."""
-        video, audio = trajectory_losses(
-            self.student, self.teacher, self.orchestrator, conditions, prefix, part.target, part.audio_weight,
-            self.key(part.index, "trajectory"), self.plan.sigmas[exit_step], self.diffusion,
-            self.options.trajectory.teacher_steps)
-        loss = (self.options.video_weight * video + self.options.audio_weight * audio).mean()
-        self.manual_backward(loss * share)
-        return loss.detach(), {"train/trajectory_video": video.mean(), "train/trajectory_audio": audio.mean()}
+    @torch.no_grad()
+    def conditions(self, part: ChunkBatch) -> tuple[Conditions, Prefix]:
+        """What student, teacher and critic all see."""
+        conditions = perturb(part.conditions, self.key(part.index, "drops"), self.options.drops)
+        return conditions, self.orchestrator.prefix(conditions)

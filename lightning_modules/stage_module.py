@@ -101,12 +101,16 @@ class StageModule(L.LightningModule):
             self.nonfinite_in_a_row = 0
         count = self.updates.get(role, 0)
         rate = set_learning_rate(wrapped.optimizer, learning_rate_factor(count, self.total_updates(role), options))
-        (wrapped if role == self.clock_role else wrapped.optimizer).step()
+        (wrapped if self.keeps_time(role) else wrapped.optimizer).step()
         for p in parameters:
             p.grad = None
         self.updates[role] = count + (0 if bad else 1)
         return {f"stability/grad_norm_{role}": float(norm), f"stability/lr_{role}": rate,
                 "stability/nonfinite": float(self.nonfinite_total)}
+
+    def keeps_time(self, role: str) -> bool:
+        """Whether an update of ``role`` counts this iteration in ``global_step``; exactly one does."""
+        return role == self.clock_role
 
     def trained_parameters(self, role: str) -> Iterator[Tensor]:
         """Parameters that the role's optimiser moves."""

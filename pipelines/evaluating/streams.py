@@ -9,7 +9,6 @@ from math import ceil
 import torch
 
 from pipelines.evaluating.material import HeldOut, Rendering
-from pipelines.stages.stream import codecs_of
 from streamchar.rollout.character import Character
 from streamchar.rollout.plan import SamplePlan
 from streamchar.rollout.stream import stream_chunks
@@ -21,7 +20,7 @@ from streamchar.types import Latents, RolloutBatch
 def speak(character: Character, batch: RolloutBatch, plan: SamplePlan, seconds: float, seed: int,
           step: Callable[[], None] = lambda: None) -> tuple[Rendering, TimingRecord, list[Latents]]:
     """One stream, kept in memory; ``step`` is called after each chunk. Also its timing and its chunks' latents."""
-    video, audio = codecs_of(character)
+    video, audio = character.codecs()
     sink = MemorySink(character.clock.fps, audio.sample_rate)
     session = StreamSession(character.clock, video, audio, [sink], [len(batch.words[0])])
     batch = batch.to(device_of(character.denoiser))

@@ -17,7 +17,7 @@ from pipelines.gate.showing import save_json, save_pictures
 from pipelines.gate.speaking import chunk_limit, conditions_of, speak_together
 from pipelines.moved_data import data_moved_aside
 from pipelines.run_directory import RunDirectory
-from pipelines.stages.stream import codecs_of, plan_of
+from pipelines.stages.stream import plan_of
 from streamchar.errors import StreamCharError
 from streamchar.evaluation.recogniser import recogniser_for
 from streamchar.evaluation.verdict import failed, verdict_table
@@ -32,7 +32,7 @@ def run_gate(cfg: RunConfig, directory: RunDirectory, console: Console) -> None:
     """
     folder = directory.stage("evaluate") / "gate"
     character = load_character(directory, cfg, cfg.evaluate.from_stage)
-    clock, (video, audio) = character.clock, codecs_of(character)
+    clock, (video, audio) = character.clock, character.codecs()
     train = LatentStore(directory.input("encode", "latents/train"), clock,
                         {"video": video.fingerprint, "audio": audio.fingerprint})
     plan = plan_of(character, cfg.evaluate.steps)

@@ -13,7 +13,6 @@ from datamodules.evaluation_set import EvaluationSet
 from datamodules.latent_shards import LatentStore
 from pipelines.config.schema import RunConfig
 from pipelines.evaluating.material import Rendering, recorded, through_codecs
-from pipelines.stages.stream import codecs_of
 from streamchar.errors import InputError
 from streamchar.rollout.character import Character
 from streamchar.transcript import normalise_words
@@ -65,7 +64,7 @@ def gate_clips(cfg: RunConfig, train: LatentStore, character: Character, folder:
     Raises:
         InputError: where the clips cannot be swapped (one look only, or a speaker with one sentence only).
     """
-    clock, (video, audio) = character.clock, codecs_of(character)
+    clock, (video, audio) = character.clock, character.codecs()
     chosen = EvaluationSet(train, clock, character.window, character.units,
                            min(cfg.data.overfit_clips or MOST_CLIPS, MOST_CLIPS))
     truths = [chosen.truth(i) for i in range(len(chosen))]

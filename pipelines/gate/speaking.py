@@ -11,7 +11,6 @@ import torch
 
 from pipelines.evaluating.material import Rendering
 from pipelines.gate.material import GateClip
-from pipelines.stages.stream import codecs_of
 from streamchar.evaluation.muted import MutedOrchestrator
 from streamchar.rollout.character import Character
 from streamchar.rollout.plan import SamplePlan
@@ -55,7 +54,7 @@ def conditions_of(clips: list[GateClip]) -> list[Condition]:
 
 def prompts_of(condition: Condition, clips: list[GateClip], character: Character, size: int) -> RolloutBatch:
     """The streams' beginnings, from the prompts' files; voices are always the clips' own."""
-    video, audio = codecs_of(character)
+    video, audio = character.codecs()
     texts = [clips[j].prompt.text.read_text(encoding="utf-8") for j in condition.texts]
     pictures = [read_picture(clips[j].prompt.picture, (size, size)) for j in condition.pictures]
     voices = [read_voice(c.prompt.voice, audio.sample_rate, character.window.anchor_s) for c in clips]
@@ -73,7 +72,7 @@ def speak_together(condition: Condition, clips: list[GateClip], character: Chara
         vector = null if condition.mute == "null" else torch.zeros_like(null)
         character = replace(character, orchestrator=MutedOrchestrator(character.orchestrator, vector))
         plan = replace(plan, guidance_video=1.0, guidance_audio=1.0)  # away from the null branch leads nowhere now
-    clock, (video, audio) = character.clock, codecs_of(character)
+    clock, (video, audio) = character.clock, character.codecs()
     sinks = [MemorySink(clock.fps, audio.sample_rate) for _ in clips]
     session = StreamSession(clock, video, audio, sinks, [len(w) for w in batch.words])
     try:

@@ -27,7 +27,7 @@ from pipelines.evaluating.streams import long_prompt, real_chunks, speak
 from pipelines.evaluating.words import aligned_pointer_rows, word_rows
 from pipelines.gate.gate import run_gate
 from pipelines.run_directory import RunDirectory
-from pipelines.stages.stream import codecs_of, plan_of, set_threads
+from pipelines.stages.stream import plan_of, set_threads
 from streamchar.evaluation.pointer_track import PointerTrack, pointer_on_sound
 from streamchar.evaluation.report import ClipRow, Report
 from streamchar.evaluation.strip import still_image, strip_image
@@ -63,7 +63,7 @@ def run(cfg: RunConfig, directory: RunDirectory) -> None:
     speakers = _speakers(cfg, directory)
     main = speakers[0]
     clock = main.character.clock
-    video, audio = codecs_of(main.character)
+    video, audio = main.character.codecs()
     prints: dict[str, str | None] = {"video": video.fingerprint, "audio": audio.fingerprint}
     val = LatentStore(directory.input("encode", "latents/val"), clock, prints)
     train = LatentStore(directory.input("encode", "latents/train"), clock, prints)

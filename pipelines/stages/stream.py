@@ -16,7 +16,7 @@ from pipelines.build import load_character
 from pipelines.config.schema import RunConfig
 from pipelines.own_prompt import own_prompt
 from pipelines.run_directory import RunDirectory
-from streamchar.codecs.protocol import AudioCodec, VideoCodec
+from streamchar.codecs.protocol import VideoCodec
 from streamchar.errors import InputError
 from streamchar.rollout.character import Character
 from streamchar.rollout.plan import SamplePlan, student_plan, teacher_plan
@@ -46,7 +46,7 @@ def run(cfg: RunConfig, directory: RunDirectory) -> None:
     out = Path(cfg.stream.out) if cfg.stream.out else directory.stage("stream") / "clip.mp4"
     check_files(cfg)
     character = load_character(directory, cfg, cfg.stream.from_stage, cfg.stream.role)
-    video_codec, audio_codec = codecs_of(character)
+    video_codec, audio_codec = character.codecs()
     began = time.perf_counter()
     batch = prompt_of(cfg, directory, character)
     prompt_s = time.perf_counter() - began
@@ -116,17 +116,6 @@ def check_files(cfg: RunConfig) -> None:
                              "for the run's own prompt")
 
 
-def codecs_of(character: Character) -> tuple[VideoCodec, AudioCodec]:
-    """Both codecs.
-
-    Raises:
-        InputError: when the character was loaded without them.
-    """
-    if character.video_codec is None or character.audio_codec is None:
-        raise InputError("this character has no codecs, so that nothing can be decoded; run stage=encode first")
-    return character.video_codec, character.audio_codec
-
-
 def frame_size(batch: RolloutBatch, codec: VideoCodec) -> tuple[int, int]:
     """(height, width) of decoded frames."""
     return batch.ref.shape[-2] * codec.spatial_stride, batch.ref.shape[-1] * codec.spatial_stride
@@ -134,7 +123,7 @@ def frame_size(batch: RolloutBatch, codec: VideoCodec) -> tuple[int, int]:
 
 def prompt_of(cfg: RunConfig, directory: RunDirectory, character: Character) -> RolloutBatch:
     """The stream's beginning from the files asked for, or from the run's own prompt."""
-    video_codec, audio_codec = codecs_of(character)
+    video_codec, audio_codec = character.codecs()
     size = (cfg.data.size, cfg.data.size)
     asked = cfg.stream
     own: tuple[Path | None, Path | None] = (None, None)

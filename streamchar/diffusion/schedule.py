@@ -14,7 +14,7 @@ def warp(s: Tensor, shift: float) -> Tensor:
 
 
 def euler_sigmas(steps: int, shift: float, start: float = 1.0) -> Tensor:
-    """(steps + 1,) levels from 1 to 0 for Euler integration; from a lower ``start`` proportionally fewer, at least 2."""
+    """(steps + 1,) levels from 1 to 0 for Euler; from a lower ``start`` proportionally fewer steps, at least 2."""
     first = start / (shift - (shift - 1) * start)  # the inverse of warp
     count = max(round(steps * first), min(steps, 2))
     return warp(torch.linspace(first, 0.0, count + 1, dtype=torch.float64), shift).float()

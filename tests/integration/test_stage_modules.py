@@ -9,7 +9,14 @@ import lightning as L
 import pytest
 import torch
 
-from lightning_modules.config import DmdStage, OptimizerConfig, OrchestratorStage, RolloutStage, TeacherStage, TrajectoryConfig
+from lightning_modules.config import (
+    DmdStage,
+    OptimizerConfig,
+    OrchestratorStage,
+    RolloutStage,
+    TeacherStage,
+    TrajectoryConfig,
+)
 from lightning_modules.dmd_module import DmdModule
 from lightning_modules.micro_batches import micro_batches
 from lightning_modules.orchestrator_module import OrchestratorModule
@@ -106,13 +113,15 @@ def test_the_student_starts_at_the_ends_of_the_teachers_trajectories():
     module = build("dmd", trajectory=start, generator_from=4, critic_per_generator=2)
     first = {k: v.clone() for k, v in module.student.state_dict().items()}
     trainer, _ = train(module, "dmd", 3)
-    assert trainer.global_step == 3 and module.updates == {"critic": 3, "trajectory": 3}
+    assert trainer.global_step == 3 and module.updates == {"trajectory": 3}
     assert module.generator_updates == 3  # averages follow the student in either way
     assert any(not torch.equal(v, first[k]) for k, v in module.student.state_dict().items())
     assert {k.split(".")[0] for k in module.checkpoint_state_dict()["weights"]} == {"student", "critic"}
     module = build("dmd", trajectory=start, generator_from=4, critic_per_generator=2)
-    train(module, "dmd")
-    assert module.updates == {"critic": 8, "trajectory": 3, "student": 2}  # iterations 4 and 6
+    trainer, _ = train(module, "dmd")
+    assert trainer.global_step == 8
+    assert module.updates == {"trajectory": 3, "critic": 5, "student": 2}  # student: iterations 4 and 6
+    assert {role: module.total_updates(role) for role in module.updates} == module.updates
 
 
 def test_accumulated_micro_batches_give_the_same_update():

@@ -107,7 +107,7 @@ def test_short_keys(tmp_path: Path) -> None:
     cfg = made("stage=export", f"out={tmp_path}/x", "from=dmd")
     assert (cfg.export.out, cfg.export.from_stage) == (f"{tmp_path}/x", "dmd")
     assert made(f"out={tmp_path}/x.mp4", "stage=stream").stream.out == f"{tmp_path}/x.mp4"
-    assert made("dmd.steps=170").stages.dmd.steps == 170
+    assert made("dmd.steps=270").stages.dmd.steps == 270
     assert made("stage.orchestrator.steps=8").stages.orchestrator.steps == 8
     assert made("orchestrator.layers=2").orchestrator.layers == 2
 
