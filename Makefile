@@ -1,6 +1,6 @@
 # make env    the environment: a virtual environment with every version of requirements.lock
 # make demo   environment, data, all training stages and one streamed video, on a CPU
-# make test   the tests (what CI runs); make test-all adds the slow ones
+# make test   the tests (what CI runs); make test-all adds the slow ones and goes on where it was cut off
 # STREAMCHAR_VENV=DIR puts the environment elsewhere, STREAMCHAR_PYTHON=python3.12 chooses the interpreter.
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -41,7 +41,7 @@ test: env
 	$(PY) -m pytest -q -m "not slow"
 
 test-all: env
-	$(PY) -m pytest -q
+	$(PY) -m pytest -q --resume
 
 lint: env
 	$(VENV)/bin/ruff check .

@@ -20,7 +20,7 @@ LIGHT = ("prepare.clips=4", "prepare.sentences=2", "prepare.min_s=2.5", "prepare
          "teacher.steps=150", "teacher.batch_size=8",
          "stages.orchestrator.ema_decay=0.95", "teacher.ema_decay=0.95",
          "diffusion.teacher_steps=12", "evaluate.words=false", "evaluate.clips=1", "evaluate.seconds=2")
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 STAGES = ("prepare", "encode", "orchestrator", "teacher", "evaluate")
 
 

@@ -1,0 +1,56 @@
+"""``--resume``: leave out what has passed already with this very code, so that a long run can be cut off and gone on with."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+from pathlib import Path
+
+import pytest
+
+KEY = "streamchar/passed"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--resume", action="store_true", help="leave out tests that passed already with this very code")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--resume"):
+        config.pluginmanager.register(Resume(config), "resume")
+
+
+class Resume:
+    """Notes every test that passes, under a hash of all files of the checkout."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self.config, self.code = config, code_hash(config.rootpath)
+        kept = config.cache.get(KEY, {})
+        self.passed: list[str] = kept.get("tests", []) if kept.get("code") == self.code else []
+
+    def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
+        done = [item for item in items if item.nodeid in set(self.passed)]
+        if done:
+            config.hook.pytest_deselected(items=done)
+            items[:] = [item for item in items if item not in done]
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.when == "call" and report.passed:
+            self.passed.append(report.nodeid)
+            self.config.cache.set(KEY, {"code": self.code, "tests": self.passed})
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
+        if exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED and self.passed:
+            session.exitstatus = pytest.ExitCode.OK  # all of them had passed already
+
+
+def code_hash(root: Path) -> str:
+    """Hash of all files that git knows or would add, names and contents."""
+    names = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], cwd=root, text=True, capture_output=True,
+                           check=True).stdout.splitlines()
+    digest = hashlib.sha256()
+    for name in sorted(set(names)):
+        path = root / name
+        digest.update(name.encode() + b"\0" + (path.read_bytes() if path.is_file() else b""))
+    return digest.hexdigest()
