@@ -57,6 +57,10 @@ class StageConfig:
     max_nonfinite: int = 10
     """Non-finite iterations in a row before the run stops."""
 
+    def average_from(self) -> int:
+        """Updates of the averaged role before averaging starts."""
+        return self.ema_start
+
 
 @dataclass
 class OrchestratorStage(StageConfig):
@@ -109,8 +113,9 @@ class MatchingStage(StageConfig):
     critic_per_generator: int = 5
     """Iterations per generator update: every iteration updates the critic, each 5th the generator too."""
     generator_from: int = 0
-    """Iterations at the start in which the critic alone learns: it begins as the teacher's copy, so that until it knows
-    the student's samples the difference of the two scores is noise, and the optimiser would follow it at full rate."""
+    """First iteration that may update the generator. Before it the critic learns alone: it begins as the teacher's
+    copy, so that until it knows the student's samples the difference of the two scores is noise, and the optimiser
+    would follow it at full rate."""
     video_weight: float = 1.0
     """lambda of video."""
     audio_weight: float = 1.0
@@ -118,7 +123,7 @@ class MatchingStage(StageConfig):
     ema_decay: float = 0.99
     """Decay of the student's averaged weights, in generator updates."""
     ema_start: int = 40
-    """Generator update at which averaging starts (iteration 200)."""
+    """Generator update of matching at which averaging starts (iteration 200)."""
 
 
 @dataclass
@@ -152,10 +157,13 @@ class DmdStage(MatchingStage):
                          f"{self.generator_from}: distribution matching begins after it")
         return found
 
+    def average_from(self) -> int:
+        return self.trajectory.steps + self.ema_start
+
     trajectory: TrajectoryConfig = field(default_factory=TrajectoryConfig)
     """The student's start before distribution matching."""
     steps: int = 600
-    """Iterations (critic updates)."""
+    """Iterations: those of the student's start, then critic updates."""
     drops: DropConfig = field(default_factory=lambda: DropConfig(condition=0.0))
     """Drops of condition groups and noise on them; c_a is never dropped for the student."""
 

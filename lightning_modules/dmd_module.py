@@ -21,9 +21,9 @@ from streamchar.types import ChunkBatch, Conditions
 
 
 class DmdModule(MatchingModule):
-    """Every iteration: the critic learns a fresh sample; each n-th: the student is matched to the teacher.
+    """First the student, as role ``trajectory``, learns where the teacher ends, for ``trajectory.steps`` iterations.
 
-    In the first ``trajectory.steps`` iterations the student, as role ``trajectory``, learns where the teacher ends.
+    In all later ones the critic learns a fresh sample; each n-th, the student is matched to the teacher.
     """
 
     options: DmdStage
@@ -49,13 +49,15 @@ class DmdModule(MatchingModule):
 
     @property
     def generator_updates(self) -> int:
-        """Updates of the student in either way."""
+        """Updates of the student in either way, which its average follows."""
         return super().generator_updates + self.updates.get("trajectory", 0)
 
     def training_step(self, batch: ChunkBatch, batch_index: int) -> None:
         if self.starting:
             self.trajectory_step(batch)
         else:
+            if self.iteration == self.options.trajectory.steps > 0:
+                self.forget_optimizer("trajectory")
             self.matching_step(batch)
 
     def trajectory_step(self, batch: ChunkBatch) -> None:

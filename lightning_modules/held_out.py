@@ -48,8 +48,8 @@ class HeldOutScores:
     Systems: ``student``; ``teacher_few`` the undistilled teacher with the student's sampler and number of steps;
     ``teacher_euler`` the teacher's own Euler sampler with guidance at that number of steps, at two evaluations per
     step; ``teacher_full`` the teacher at all its steps, which is the reference: its scores are those of one draw
-    against another, the least that a system can reach that draws as the teacher does. Accepts single chunks (same
-    conditions) and streams (each on its own history).
+    against another, so that its Frechet distances are the floor, and its distances say how far samples from other
+    noise lie apart. Accepts single chunks (same conditions) and streams (each on its own history).
 
     Args:
         mouth: measures mouth openings in decoded pictures; without it lip sync is not scored.
@@ -70,28 +70,36 @@ class HeldOutScores:
 
     def add(self, batch: ChunkBatch | RolloutBatch, number: int) -> None:
         """Sample every system on one validation batch; what never changes is sampled once."""
+        batch_samples: dict[str, list[Draws]] = {}
         for name, (is_student, plan) in self.systems.items():
             found = None if is_student else self.cache.get((name, number))
             if found is None:
                 first, second = (self._sample(batch, is_student, plan, self.seed + draw) for draw in range(2))
                 same = self._sample(batch, is_student, replace(plan, fresh_noise=False), self.seed) \
                     if plan.few_step else first
-                # One draw of a stream may end a chunk earlier than another.
                 found = [Draws(*draws) for draws in zip(first, second, same, strict=False)]
                 if not is_student:
                     self.cache[name, number] = found
-            self.samples[name] += found
+            batch_samples[name] = found
+        # Streams end when their text does, in some systems a chunk earlier: what all have made is compared.
+        chunks = min(len(made) for made in batch_samples.values())
+        for name, made in batch_samples.items():
+            self.samples[name] += made[:chunks]
 
     @torch.no_grad()
     def _sample(self, batch: ChunkBatch | RolloutBatch, is_student: bool, plan: SamplePlan, seed: int) -> list[Latents]:
         """The chunk of every item, or several of every stream."""
         character = self.character if is_student else replace(self.character, denoiser=self.teacher)
         if isinstance(batch, RolloutBatch):
-            return [_cpu(r.latents) for r in stream_chunks(character, batch, plan, STREAM_CHUNKS, seed)]
+            return [self._owned(r.latents) for r in stream_chunks(character, batch, plan, STREAM_CHUNKS, seed)]
         prefix = character.orchestrator.prefix(batch.conditions)
         key = NoiseKey.of(seed, batch.index, "val")
-        return [_cpu(denoise_chunk(character.denoiser, character.orchestrator, batch.conditions, prefix, plan,
-                                   key).final)]
+        return [self._owned(denoise_chunk(character.denoiser, character.orchestrator, batch.conditions, prefix, plan,
+                                          key).final)]
+
+    def _owned(self, x: Latents) -> Latents:
+        """On the CPU, without the sound latent that at some rates is surplus in some chunks."""
+        return Latents(x.video.float().cpu(), x.audio.float().cpu()[:, :int(self.character.clock.audio_per_chunk)])
 
     def scores(self) -> dict[str, float]:
         """``eval/SYSTEM_MEASURE`` for all systems; lower is better for all. Clears what was collected."""
@@ -125,10 +133,6 @@ class HeldOutScores:
         return {"lag_frames": abs(score.lag), "desync": 1 - score.zero}
 
 
-def _cpu(x: Latents) -> Latents:
-    return Latents(x.video.float().cpu(), x.audio.float().cpu())
-
-
 def _mean(values: list[Tensor]) -> float:
     return float(torch.cat(values).mean())
 
@@ -138,7 +142,7 @@ def _distances(made: list[Draws], reference: list[Draws], other_noise: bool) -> 
 
     The Frechet distances always compare draws of other noise, so that all systems are measured alike.
     """
-    pairs = [(a.second if other_noise else a.same, b.first) for a, b in zip(made, reference, strict=False)]
+    pairs = [(a.second if other_noise else a.same, b.first) for a, b in zip(made, reference, strict=True)]
     seconds, firsts = [a.second for a in made], [b.first for b in reference]
     return {
         "distance_video": _mean([video_mean((a.video - b.video).square()) for a, b in pairs]),
@@ -148,7 +152,7 @@ def _distances(made: list[Draws], reference: list[Draws], other_noise: bool) -> 
 
 
 def _energy(made: list[Draws], reference: list[Draws]) -> dict[str, float]:
-    both = list(zip(made, reference, strict=False))
+    both = list(zip(made, reference, strict=True))
     return {"energy_video": _mean([energy_distance(torch.stack((a.first.video, a.second.video)),
                                                    torch.stack((b.first.video, b.second.video))) for a, b in both]),
             "energy_audio": _mean([energy_distance(torch.stack((a.first.audio, a.second.audio)),

@@ -27,7 +27,8 @@ from streamchar.types import ChunkBatch, Conditions, Latents, RolloutBatch
 
 
 class MatchingModule(StageModule):
-    """Distribution matching of a few-step student. The critic is the clock role: every iteration updates it.
+    """Distribution matching of a few-step student. The critic is the clock role: it is updated in every iteration
+    of matching.
 
     ``character.denoiser`` is the student; ``teacher`` and the orchestrator are frozen and never stored.
     """

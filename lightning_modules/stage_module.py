@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_modules.config import OptimizerConfig, StageConfig
-from lightning_modules.optimizers import build_optimizer, learning_rate_factor, set_learning_rate
+from lightning_modules.optimizers import MuonWithAdamW, build_optimizer, learning_rate_factor, set_learning_rate
 from streamchar.diffusion.noise import NoiseKey
 from streamchar.errors import CheckpointError, NumericsError
 
@@ -111,6 +111,13 @@ class StageModule(L.LightningModule):
     def keeps_time(self, role: str) -> bool:
         """Whether an update of ``role`` counts this iteration in ``global_step``; exactly one does."""
         return role == self.clock_role
+
+    def forget_optimizer(self, role: str) -> None:
+        """Free the optimiser state of a role that has done all its updates; later checkpoints do without it."""
+        found = self.optimizers()
+        optimizer = (found if isinstance(found, list) else [found])[self.role_names().index(role)].optimizer
+        for part in (optimizer.muon, optimizer.adamw) if isinstance(optimizer, MuonWithAdamW) else (optimizer,):
+            part.state.clear()
 
     def trained_parameters(self, role: str) -> Iterator[Tensor]:
         """Parameters that the role's optimiser moves."""

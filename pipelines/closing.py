@@ -42,7 +42,7 @@ def print_closing(stage: str, metrics: Path, console: Console) -> None:
 def _students(stage: str, first: dict[str, Any], last: dict[str, Any]) -> Table:
     measures = [m for m in _MEASURES if f"eval/student_{m}" in last]
     others = [s for s in _OTHERS if any(f"eval/{s}_{m}" in last for m in measures)]
-    table = Table(title=f"{stage}: held-out scores at the student's number of steps, lower is better",
+    table = Table(title=f"{stage}: held-out scores, lower is better; the undistilled teacher in few steps and in all",
                   title_justify="left")
     table.add_column("measure", no_wrap=True)
     for heading in (f"student, step {first['step']}", f"student, step {last['step']}",

@@ -40,7 +40,10 @@ def roles(cfg: RunConfig, stage: str) -> list[Role]:
                 Role("denoiser ema", "denoiser", False), Role("orchestrator ema", "orchestrator", False)]
     if stage in ("dmd", "rollout"):
         options = getattr(cfg.stages, stage)
-        return [Role("student", "denoiser", True, options.generator.kind),
+        student = options.generator.kind
+        if stage == "dmd" and options.trajectory.steps:  # the larger of two optimisers that never live together
+            student = max(student, options.trajectory.optimizer.kind, key=lambda kind: kind == "adamw")
+        return [Role("student", "denoiser", True, student),
                 Role("critic", "denoiser", True, options.critic.kind), Role("student ema", "denoiser", False),
                 Role("teacher", "denoiser", False), Role("orchestrator", "orchestrator", False)]
     return [Role("denoiser", "denoiser", False), Role("orchestrator", "orchestrator", False)]

@@ -34,7 +34,7 @@ def settings(cfg: RunConfig, stage: str, directory: RunDirectory) -> dict[str, A
     for earlier in STAGES[:STAGES.index(stage)]:
         if (made := _made(directory, earlier)) is not None:
             found[f"made.{earlier}"] = made
-    kept = {k: v for k, v in found.items() if k not in _FREE and not k.endswith(".steps")}
+    kept = {k: v for k, v in found.items() if k not in _FREE and k != f"stages.{stage}.steps"}
     return json.loads(json.dumps(kept, default=str))  # as it will be read back from a marker
 
 

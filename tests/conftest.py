@@ -1,9 +1,11 @@
-"""``--resume``: leave out what has passed already with this very code, so that a long run can be cut off and gone on with."""
+"""``--resume``: leave out what has passed already with this very code, so that a cut-off run can be gone on with."""
 
 from __future__ import annotations
 
 import hashlib
 import subprocess
+import sys
+from importlib.metadata import distributions
 from pathlib import Path
 
 import pytest
@@ -26,30 +28,37 @@ class Resume:
     def __init__(self, config: pytest.Config) -> None:
         self.config, self.code = config, code_hash(config.rootpath)
         kept = config.cache.get(KEY, {})
+        self.outcome, self.left_out = False, 0
         self.passed: list[str] = kept.get("tests", []) if kept.get("code") == self.code else []
 
     def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
         done = [item for item in items if item.nodeid in set(self.passed)]
+        self.left_out = len(done)
         if done:
             config.hook.pytest_deselected(items=done)
             items[:] = [item for item in items if item not in done]
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        if report.when == "call" and report.passed:
+        if report.when == "call":
+            self.outcome = report.passed
+        elif report.when == "teardown" and report.passed and self.outcome:
             self.passed.append(report.nodeid)
             self.config.cache.set(KEY, {"code": self.code, "tests": self.passed})
+        elif report.when == "setup":
+            self.outcome = False
 
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
-        if exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED and self.passed:
+        if exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED and self.left_out:
             session.exitstatus = pytest.ExitCode.OK  # all of them had passed already
 
 
 def code_hash(root: Path) -> str:
-    """Hash of all files that git knows or would add, names and contents."""
-    names = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], cwd=root, text=True, capture_output=True,
-                           check=True).stdout.splitlines()
-    digest = hashlib.sha256()
+    """Hash of all files that git knows or would add, names and contents, and of the interpreter and its packages."""
+    names = subprocess.run(["git", "ls-files", "-zco", "--exclude-standard"], cwd=root, text=True, capture_output=True,
+                           check=True).stdout.split("\0")[:-1]
+    packages = sorted(f"{d.name}=={d.version}" for d in distributions())
+    digest = hashlib.sha256("\n".join([sys.version, sys.platform, *packages]).encode())
     for name in sorted(set(names)):
         path = root / name
         digest.update(name.encode() + b"\0" + (path.read_bytes() if path.is_file() else b""))

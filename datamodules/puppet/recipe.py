@@ -58,6 +58,11 @@ def identity_seed(cfg: PrepareConfig, split: str, number: int) -> int:
     return cfg.seed * SEEDS_PER_SET + (HELD_OUT if split == "val" else 0) + number
 
 
+def held_out_seed(cfg: PrepareConfig, number: int) -> int:
+    """Seed of the ``number``-th puppet of the validation split: a known one where ``val_identities`` is 0."""
+    return identity_seed(cfg, "val" if cfg.val_identities else "train", number)
+
+
 def plan_shards(cfg: PrepareConfig) -> list[ShardPlan]:
     """All shards of the data set, train first.
 
@@ -80,14 +85,14 @@ def plan_shards(cfg: PrepareConfig) -> list[ShardPlan]:
 def _plan_clips(cfg: PrepareConfig, split: str, count: int) -> list[ClipPlan]:
     """Clip i shows look ``i mod looks``; with fixed sentences round r of look l begins with sentence l + r."""
     known = split == "train" or not cfg.val_identities
-    looks, family = (cfg.identities, "train") if known else (cfg.val_identities, split)
+    looks = cfg.identities if known else cfg.val_identities
     pool = _fixed_sentences(cfg, split)
     clips = []
     for i in range(count):
         look, turn = i % looks, i // looks
         first = (look + turn) % len(pool) if pool else 0
-        clips.append(ClipPlan(f"puppet-{split}-{i:06d}", split, i, identity_seed(cfg, family, look),
-                              pool[first:] + pool[:first]))
+        seed = identity_seed(cfg, split, look) if split == "train" else held_out_seed(cfg, look)
+        clips.append(ClipPlan(f"puppet-{split}-{i:06d}", split, i, seed, pool[first:] + pool[:first]))
     return clips
 
 

@@ -14,7 +14,7 @@ from datamodules.puppet.identity import make_identity
 from datamodules.puppet.media import encode_wav
 from datamodules.puppet.performance import Performance
 from datamodules.puppet.puppet import render
-from datamodules.puppet.recipe import ClipPlan, identity_seed
+from datamodules.puppet.recipe import ClipPlan, held_out_seed, identity_seed
 from datamodules.puppet.speech import speak
 from datamodules.puppet.take import make_take
 from datamodules.puppet.visemes import mouth_track
@@ -46,9 +46,9 @@ def _posed(mouth: np.ndarray) -> Performance:
 
 
 def write_prompt(cfg: PrepareConfig, folder: Path) -> None:
-    """``face.png`` (a resting held-out puppet), ``voice.wav`` (about three seconds of it) and ``prompt.json``."""
+    """``face.png`` (a validation puppet at rest), ``voice.wav`` (about three seconds of it) and ``prompt.json``."""
     folder.mkdir(parents=True, exist_ok=True)
-    plan = ClipPlan("prompt", "val", PROMPT_NUMBER, identity_seed(cfg, "val", 0), ())
+    plan = ClipPlan("prompt", "val", PROMPT_NUMBER, held_out_seed(cfg, 0), ())
     take = make_take(plan, replace(cfg, min_s=3.0, max_s=5.0, max_sentences=1, edge_s=0.3, sentences=0))
     rest = render(take.who, _posed(np.array([[0.0, 0.12, 0.0, 0.0, 0.0]])), cfg.size)[0]
     Image.fromarray(rest).save(folder / "face.png")

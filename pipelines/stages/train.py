@@ -47,7 +47,7 @@ def run(cfg: RunConfig, directory: RunDirectory) -> bool:
         module, data = build_module(stage, cfg, directory), build_data(cfg, directory)
         loggers = open_loggers(cfg.callbacks.tracking, directory.root, directory.name, stage, folder, done,
                                science(cfg, stage, module))
-        average = (options.ema_decay, options.ema_start)
+        average = (options.ema_decay, options.average_from())
         job = Fit(stage, folder, steps, cfg.trainer, cfg.callbacks, average, start, about)
         complete = fit(job, module, data, loggers)
         del module, data

@@ -10,7 +10,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
+from callbacks.stored_weights import newest_weights
 from pipelines.config.places import CHECKOUT
 from pipelines.config.schema import TRAINING
 
@@ -51,6 +53,19 @@ def test_training_stages_log_every_step_and_end_where_they_should(made: Path, st
     assert steps == sorted(steps) and steps[-1] == {"orchestrator": 4, "teacher": 4, "dmd": 5, "rollout": 5}[stage]
     assert any(key.startswith("eval/") for row in rows for key in row)
     assert list((home / "checkpoints").iterdir()) and (home / "samples").is_dir()
+
+
+def test_dmd_cut_off_in_its_start_and_after_it_ends_as_undisturbed(made: Path, tmp_path: Path) -> None:
+    for stage in ("encode", "orchestrator", "teacher"):
+        shutil.copytree(made / "here/tiny" / stage, tmp_path / "here/tiny" / stage)
+    # Two iterations of the student's start; the optimiser of the start is gone when the third has been made.
+    for steps in (1, 3, 5):
+        done = run("stage=dmd", "preset=tiny", "root=here", f"trainer.max_steps={steps}", cwd=tmp_path)
+        assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    for name in ("student", "critic"):
+        parts = [newest_weights(home / "here/tiny/dmd/checkpoints", name, "trained") for home in (made, tmp_path)]
+        assert parts[0].keys() == parts[1].keys()
+        assert all(torch.equal(parts[0][key], parts[1][key]) for key in parts[0]), name
 
 
 def test_output_tells_each_stage_once_and_where_the_clip_is(made: Path) -> None:

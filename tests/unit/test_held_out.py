@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from lightning_modules.held_out import Draws, HeldOutScores
 from streamchar.clock import ChunkClock
+from streamchar.diffusion.flow import clean_latents, noise_latents
+from streamchar.diffusion.noise import NoiseKey
+from streamchar.rollout.denoise import start_noise
+from streamchar.rollout.plan import student_plan
 from streamchar.types import Latents
 from tests import tiny_models as tiny
 
@@ -54,3 +60,41 @@ def test_without_a_detector_lip_sync_is_not_scored():
     made = Latents(torch.randn(2, 3, 2, 4, 4), torch.randn(2, 17, 5))
     scores.samples = {"teacher_full": [Draws(made, made, made)], "student": [Draws(made, made, made)]}
     assert not [key for key in scores.scores() if "lag" in key or "desync" in key]
+
+
+@torch.no_grad()
+def test_draws_differ_and_the_same_noise_decides_the_sample():
+    character = tiny.character()
+    scores = HeldOutScores(character, character.denoiser, 0)
+    streams = tiny.streams([["bin", "red", "at", "c", "nine"] * 4])
+    scores.add(streams, 0)
+    few, full = scores.samples["teacher_few"], scores.samples["teacher_full"]
+    assert len(few) == len(full) == 3 and full[0].same is full[0].first
+    for made, like in zip(few, scores.samples["student"], strict=True):  # an untrained student is the teacher
+        assert torch.equal(made.first.video, like.first.video) and torch.equal(made.same.audio, like.same.audio)
+        assert not torch.equal(made.first.video, made.second.video)
+        assert not torch.equal(made.first.video, made.same.video)
+    key = NoiseKey.of(0, streams.index, "stream").at(chunk=0, step=0)
+    memory = character.start(streams, 0)
+    conditions, _ = memory.conditions()
+    plan = replace(student_plan(character.diffusion), fresh_noise=False)
+    noise = start_noise(conditions, character.denoiser, key)
+    x, prefix = noise, character.orchestrator.prefix(conditions)
+    for level in plan.sigmas:  # by hand: every re-noising uses the first noise
+        sigma = torch.full((1,), level)
+        c_a = character.orchestrator.block(prefix, x.audio, sigma)
+        v = character.denoiser(x, sigma, c_a, character.denoiser.encode_context(conditions), conditions.audio_time)
+        clean = clean_latents(x, v, sigma)
+        later = [s for s in plan.sigmas if s < level]
+        x = noise_latents(clean, noise, torch.full((1,), later[0])) if later else clean
+    torch.testing.assert_close(x.video, few[0].same.video, atol=1e-4, rtol=1e-4)
+
+
+def test_streams_that_end_early_are_compared_as_far_as_all_go(monkeypatch):
+    character = tiny.character()
+    scores = HeldOutScores(character, character.denoiser, 0)
+    made = Latents(torch.randn(2, 3, 2, 4, 4), torch.randn(2, 17, 5))
+    monkeypatch.setattr(scores, "_sample", lambda batch, is_student, plan, seed: [made] * (2 if is_student else 3))
+    for number in range(2):
+        scores.add(tiny.streams([["bin"]]), number)
+    assert {name: len(found) for name, found in scores.samples.items()} == dict.fromkeys(scores.systems, 4)

@@ -259,3 +259,11 @@ def test_prompt_of_a_held_out_puppet(tmp_path: Path) -> None:
     about = json.loads((tmp_path / "prompt.json").read_text())
     assert Image.open(tmp_path / "face.png").size == (48, 48) and about["look"] == "puppet-500000"
     assert 3 * 32000 <= (tmp_path / "voice.wav").stat().st_size <= 5.1 * 32000
+
+
+def test_prompt_is_of_a_known_puppet_where_none_is_held_out(tmp_path: Path) -> None:
+    known = replace(SMALL, val_identities=0)
+    write_prompt(known, tmp_path)
+    first = next(c for s in plan_shards(known) for c in s.clips if c.split == "val")
+    look = json.loads((tmp_path / "prompt.json").read_text())["look"]
+    assert look == make_identity(first.identity).name

@@ -34,10 +34,10 @@ class OnePoint(nn.Module):
         return Latents((noisy.video - self.point) / s[..., None, None], (noisy.audio - self.point) / s)
 
 
-def losses(student, teacher, level: float):
+def losses(student, teacher, level: float, config: DiffusionConfig = CONFIG, steps: int = 8):
     c, orchestrator = tiny.conditions(), tiny.orchestrator()
     return trajectory_losses(student, teacher, orchestrator, c, orchestrator.prefix(c), tiny.latents(), WEIGHT,
-                             NoiseKey.of(0, [0, 1]), level, CONFIG, 8)
+                             NoiseKey.of(0, [0, 1]), level, config, steps)
 
 
 @pytest.mark.parametrize("level", few_step_sigmas(CONFIG).tolist())
@@ -46,6 +46,47 @@ def test_the_target_is_the_end_of_the_teachers_ode_at_every_level(level):
         torch.testing.assert_close(loss, torch.zeros(2), atol=1e-9, rtol=0)
     for loss in losses(OnePoint(0.5), OnePoint(0.2), level):  # ends .3 away, as a velocity .3 / level
         torch.testing.assert_close(loss, torch.full((2,), (0.3 / level) ** 2), atol=1e-5, rtol=1e-4)
+
+
+class Normal(OnePoint):
+    """The exact model of standard normal data: its ODE ends at ``x_s / sqrt((1 - s)^2 + s^2)``, far from the start."""
+
+    def forward(self, noisy, sigma, c_a, context, audio_time):
+        s = float(sigma[0])
+        slope = (2 * s - 1) / ((1 - s) ** 2 + s**2)
+        return Latents(slope * noisy.video, slope * noisy.audio)
+
+
+class Still(OnePoint):
+    """Predicts no movement, so that its loss is the square of the target; ``seen`` keeps what it was given."""
+
+    def forward(self, noisy, sigma, c_a, context, audio_time):
+        self.seen = noisy
+        return Latents(0 * noisy.video, 0 * noisy.audio)
+
+
+def test_the_ode_begins_at_what_the_student_sees():
+    student, level = Still(0.0), 0.625
+    found = losses(student, Normal(0.0), level, steps=400)
+    factor = (1 - ((1 - level) ** 2 + level**2) ** -0.5) / level
+    for loss, seen in zip(found, (student.seen.video, student.seen.audio), strict=True):
+        torch.testing.assert_close(loss, (seen * factor).square().flatten(1).mean(1), rtol=0.05, atol=1e-4)
+
+
+def test_the_target_is_guided():
+    class Conditional(Still):
+        """Moves by 1 with a condition and not at all without."""
+
+        def null_like(self, c_a):
+            return torch.zeros_like(c_a)
+
+        def forward(self, noisy, sigma, c_a, context, audio_time):
+            v = float(c_a.abs().sum() > 0)
+            return Latents(torch.full_like(noisy.video, v), torch.full_like(noisy.audio, v))
+
+    video, audio = losses(Still(0.0), Conditional(0.0), 0.625, DiffusionConfig(guidance_video=2.0, guidance_audio=3.0))
+    torch.testing.assert_close(video, torch.full((2,), 4.0), rtol=1e-4, atol=0)
+    torch.testing.assert_close(audio, torch.full((2,), 9.0), rtol=1e-4, atol=0)
 
 
 def test_the_student_alone_gets_gradient():
