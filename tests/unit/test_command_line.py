@@ -30,7 +30,7 @@ def test_help_of_a_stage_prints_types_defaults_and_docstrings(capsys: pytest.Cap
     text = capsys.readouterr().out
     assert "stages.dmd.critic.lr  float = 4e-07" in text
     assert "stages.dmd.generator.lr  float = 2e-06" in text
-    assert "Iterations (critic updates)." in text
+    assert "Iterations: those of the student" in text
 
 
 @pytest.mark.parametrize("stage", STAGES)
