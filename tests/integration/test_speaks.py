@@ -16,8 +16,8 @@ from pipelines.config.places import CHECKOUT
 
 LIGHT = ("prepare.clips=4", "prepare.sentences=2", "prepare.min_s=2.5", "prepare.max_s=3.5", "prepare.edge_s=0.3",
          "data.overfit_clips=4", "data.codec_clips=4", "data.val_items=8",
-         "stages.orchestrator.steps=130", "stages.orchestrator.batch_size=12",
-         "teacher.steps=150", "teacher.batch_size=8",
+         "stages.orchestrator.steps=400", "stages.orchestrator.batch_size=16",
+         "teacher.steps=800", "teacher.batch_size=8",
          "stages.orchestrator.ema_decay=0.95", "teacher.ema_decay=0.95",
          "diffusion.teacher_steps=12", "evaluate.words=false", "evaluate.clips=1", "evaluate.seconds=2")
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
@@ -31,7 +31,7 @@ def judged(tmp_path_factory: pytest.TempPathFactory) -> dict:
     for stage in STAGES:
         command = [sys.executable, str(CHECKOUT / "pipelines/run.py"), f"stage={stage}", "preset=overfit",
                    f"root={root}", *LIGHT]
-        done = subprocess.run(command, text=True, capture_output=True, timeout=580, check=False,
+        done = subprocess.run(command, text=True, capture_output=True, timeout=1500, check=False,
                               env={**os.environ, "COLUMNS": "200"})
         assert done.returncode == 0 or stage == "evaluate", done.stdout[-3000:] + done.stderr[-3000:]
     return json.loads((root / "overfit/evaluate/gate/gate.json").read_text())
