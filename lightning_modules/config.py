@@ -70,8 +70,17 @@ class OrchestratorStage(StageConfig):
     """Optimiser of the orchestrator."""
     pointer_weight: float = 0.5
     """Weight of the pointer's loss."""
+    pointer_share: float = 1.0
+    """Share of each batch that the pointer's loss sees; the pointer learns long before speech, and its pass costs a
+    quarter of a step."""
     drops: DropConfig = field(default_factory=DropConfig)
     """Noise on history."""
+
+    def problems(self, where: str) -> list[str]:
+        """Everything that is wrong with these values, in words."""
+        if not 0 < self.pointer_share <= 1:
+            return [f"{where}.pointer_share={self.pointer_share} must be above 0 and at most 1"]
+        return []
 
 
 @dataclass

@@ -46,7 +46,7 @@ class OrchestratorModule(StageModule):
         for part in micro_batches(batch, self.stage.accumulate):
             key = self.key(part.index, "train")
             part.conditions = perturb(part.conditions, key, self.options.drops)
-            losses = speech_losses(self.orchestrator, part, key, self.diffusion)
+            losses = speech_losses(self.orchestrator, part, key, self.diffusion, self.options.pointer_share)
             share = len(part) / len(batch)
             self.constant_rate.see(part)
             loss = self._total(losses)
@@ -54,7 +54,7 @@ class OrchestratorModule(StageModule):
             total += loss.detach() * share
             values = {"train/audio": losses.flow.mean(),
                       "train/pointer": losses.pointer.mean(),
-                      "pointer/train_error": (losses.predicted - part.pointer).abs().mean(),
+                      "pointer/train_error": (losses.predicted - part.pointer[:len(losses.predicted)]).abs().mean(),
                       **levels("train/audio", losses.flow, losses.sigma)}
         figures = self.step_role("orchestrator", total, batch.keys)
         self.log_step({"train/loss": total, **values, **figures}, len(batch))

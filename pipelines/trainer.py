@@ -16,6 +16,7 @@ from lightning.pytorch.plugins.environments import LightningEnvironment, SLURMEn
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy, Strategy
 
 from callbacks.step_logger import StepLogger
+from pipelines.allocator import keep_freed_memory
 from pipelines.trainer_config import TrainerConfig
 from streamchar.errors import InputError
 
@@ -38,6 +39,8 @@ def build_trainer(cfg: TrainerConfig, steps: int, folder: Path, callbacks: Seque
         torch.set_num_threads(cfg.threads)
     devices, nodes = processes(cfg)
     accelerator = accelerator_of(cfg)
+    if accelerator == "cpu":
+        keep_freed_memory()
     if accelerator == "gpu" and devices > torch.cuda.device_count():
         raise InputError(f"trainer.devices={devices} but this node has {torch.cuda.device_count()} GPUs; ask for fewer "
                          "or use trainer.accelerator=cpu")

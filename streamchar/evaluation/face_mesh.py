@@ -1,4 +1,4 @@
-"""Mouth opening of real faces by MediaPipe's 478-point face mesh, from a local ``face_landmarks_detector.tflite``.
+"""Real faces by MediaPipe's 478-point face mesh, from a local ``face_landmarks_detector.tflite``: points and mouth.
 
 No face detector runs: the search starts at the whole picture (our clips are cropped to the face) and follows the mesh
 from frame to frame, as MediaPipe's tracker does. Opening = distance of the inner lips (points 13 and 14) over the
@@ -14,13 +14,14 @@ from numpy.typing import NDArray
 
 from streamchar.errors import InputError
 
+POINTS = 478
 INNER_LIPS, EYE_CORNERS = (13, 14), (33, 263)
 MARGIN = 1.5
 PRESENCE = 0.0
 
 
-class FaceMeshMouth:
-    """Mouth detector over frames of one face.
+class FaceMesh:
+    """The mesh of one face, frame after frame.
 
     Raises:
         InputError: when the model file is missing or no tflite interpreter is installed.
@@ -38,22 +39,23 @@ class FaceMeshMouth:
         self._net.allocate_tensors()
         self._input = self._net.get_input_details()[0]
         outputs = self._net.get_output_details()
-        self._points = next(o["index"] for o in outputs if int(np.prod(o["shape"])) == 478 * 3)
+        self._points = next(o["index"] for o in outputs if int(np.prod(o["shape"])) == POINTS * 3)
         self._presence = next(o["index"] for o in outputs if len(o["shape"]) == 4 and int(np.prod(o["shape"])) == 1)
 
-    def opening(self, frames: NDArray[np.uint8]) -> NDArray[np.float64]:
-        """(F, H, W, 3) uint8 -> (F,) opening in eye-corner distances, about 0 (closed) to 0.7; nan: no face found."""
+    def points(self, frames: NDArray[np.uint8]) -> NDArray[np.float64]:
+        """(F, H, W, 3) uint8 -> (F, 478, 2) x and y in pixels; nan where no face is found."""
+        out = np.full((len(frames), POINTS, 2), np.nan)
         box: tuple[float, float, float] | None = None
-        out = []
-        for frame in frames:
+        for i, frame in enumerate(frames):
             found = self._landmarks(frame, box) if box is not None else None
             if found is None:
                 found = self._landmarks(frame, whole(frame))
                 if found is not None:  # look again, closer
                     found = self._closer(frame, found)
             box = around(found) if found is not None else None
-            out.append(float("nan") if found is None else lip_distance(found))
-        return np.array(out)
+            if found is not None:
+                out[i] = found
+        return out
 
     def _closer(self, frame: NDArray[np.uint8], points: NDArray[np.float64]) -> NDArray[np.float64]:
         again = self._landmarks(frame, around(points))
@@ -71,8 +73,16 @@ class FaceMeshMouth:
         self._net.invoke()
         if float(self._net.get_tensor(self._presence).ravel()[0]) < PRESENCE:
             return None
-        points = self._net.get_tensor(self._points).reshape(478, 3)[:, :2].astype(np.float64)
+        points = self._net.get_tensor(self._points).reshape(POINTS, 3)[:, :2].astype(np.float64)
         return points * side / 256 + np.array([cx - side / 2, cy - side / 2])
+
+
+class FaceMeshMouth(FaceMesh):
+    """Mouth detector over frames of one face; arguments and errors as :class:`FaceMesh`."""
+
+    def opening(self, frames: NDArray[np.uint8]) -> NDArray[np.float64]:
+        """(F, H, W, 3) uint8 -> (F,) opening in eye-corner distances, about 0 (closed) to 0.7; nan: no face found."""
+        return lip_distance(self.points(frames))
 
 
 def whole(frame: NDArray[np.uint8]) -> tuple[float, float, float]:
@@ -87,8 +97,8 @@ def around(points: NDArray[np.float64]) -> tuple[float, float, float]:
     return float(centre[0]), float(centre[1]), float((high - low).max() * MARGIN)
 
 
-def lip_distance(points: NDArray[np.float64]) -> float:
-    """Inner lip distance over eye-corner distance."""
-    lips = np.linalg.norm(points[INNER_LIPS[0]] - points[INNER_LIPS[1]])
-    eyes = np.linalg.norm(points[EYE_CORNERS[0]] - points[EYE_CORNERS[1]])
-    return float(lips) / max(float(eyes), 1e-6)
+def lip_distance(points: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Points (..., 478, 2) -> (...,) inner lip distance over eye-corner distance."""
+    lips = np.linalg.norm(points[..., INNER_LIPS[0], :] - points[..., INNER_LIPS[1], :], axis=-1)
+    eyes = np.linalg.norm(points[..., EYE_CORNERS[0], :] - points[..., EYE_CORNERS[1], :], axis=-1)
+    return lips / np.maximum(eyes, 1e-6)

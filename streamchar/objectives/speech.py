@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import ceil
 
 import torch
 import torch.nn.functional as F
@@ -19,7 +20,8 @@ from streamchar.types import ChunkBatch
 
 @dataclass
 class SpeechLosses:
-    """Per sample, each (B,): flow-matching error, pointer loss, predicted end in units, the noise level."""
+    """Per sample: flow-matching error (B,) and noise level (B,); of the first P samples pointer loss and predicted end
+    in units, each (P,)."""
 
     flow: Tensor
     pointer: Tensor
@@ -32,15 +34,20 @@ def draw_sigma(key: NoiseKey, config: DiffusionConfig, device: torch.device) -> 
     return training_sigmas(key.uniform((), "t", device), key.normal((2,), "t", device), config)
 
 
-def pointer_loss(orchestrator: Orchestrator, prefix: Prefix, batch: ChunkBatch) -> tuple[Tensor, Tensor]:
-    """SmoothL1 between the predicted and the true end position, and the prediction; a t = 0 pass only."""
-    predicted = orchestrator.point(prefix, batch.target.audio)
-    return (F.smooth_l1_loss(predicted, batch.pointer.float(), reduction="none", beta=0.25),
+def pointer_loss(orchestrator: Orchestrator, prefix: Prefix, batch: ChunkBatch, share: float = 1.0
+                 ) -> tuple[Tensor, Tensor]:
+    """SmoothL1 between the predicted and the true end position, and the prediction; a t = 0 pass only.
+
+    ``share`` of the samples, the first of the batch, are seen: P = ceil(share B).
+    """
+    count = ceil(share * len(batch))
+    predicted = orchestrator.point(prefix.first(count), batch.target.audio[:count])
+    return (F.smooth_l1_loss(predicted, batch.pointer[:count].float(), reduction="none", beta=0.25),
             predicted.detach())
 
 
-def speech_losses(orchestrator: Orchestrator, batch: ChunkBatch, key: NoiseKey,
-                  config: DiffusionConfig) -> SpeechLosses:
+def speech_losses(orchestrator: Orchestrator, batch: ChunkBatch, key: NoiseKey, config: DiffusionConfig,
+                  pointer_share: float = 1.0) -> SpeechLosses:
     """Both losses of one batch; ``batch.conditions`` already carry the training noise on history."""
     clean = batch.target.audio
     sigma = draw_sigma(key, config, clean.device)
@@ -49,4 +56,4 @@ def speech_losses(orchestrator: Orchestrator, batch: ChunkBatch, key: NoiseKey,
     prefix = orchestrator.prefix(batch.conditions)
     v = orchestrator.velocity(orchestrator.block(prefix, noisy, sigma), noisy)
     flow = audio_mean((v - (eps - clean)).square(), batch.audio_weight)
-    return SpeechLosses(flow, *pointer_loss(orchestrator, prefix, batch), sigma)
+    return SpeechLosses(flow, *pointer_loss(orchestrator, prefix, batch, pointer_share), sigma)

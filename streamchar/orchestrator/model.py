@@ -19,6 +19,7 @@ from transformers import DynamicCache, Qwen2Config, Qwen2Model
 from streamchar.clock import ChunkClock
 from streamchar.nn.embedding import SpelledEmbedding, TimeEmbedding
 from streamchar.orchestrator.config import OrchestratorConfig
+from streamchar.orchestrator.masked_attention import NAME as ATTENTION
 from streamchar.orchestrator.pointer import Pointer
 from streamchar.types import Conditions, Text
 
@@ -35,6 +36,12 @@ class Prefix:
     todo_mask: Tensor
     cursor: Tensor
     position: Tensor
+
+    def first(self, count: int) -> Prefix:
+        """That of the batch's first ``count`` samples."""
+        pairs = [(k[:count], v[:count]) for k, v in self.keys_values]
+        return Prefix(pairs, self.seen[:count], self.todo_states[:count], self.todo_mask[:count], self.cursor[:count],
+                      self.position[:count])
 
 
 def small_llm(config: OrchestratorConfig) -> Qwen2Model:
@@ -62,6 +69,7 @@ class Orchestrator(nn.Module):
         super().__init__()
         self.config, self.clock = config, clock
         self.llm = llm if llm is not None else small_llm(config)
+        self.llm.set_attn_implementation(ATTENTION)
         width = int(self.llm.config.hidden_size)
         self.speller = (SpelledEmbedding(vocabulary or 39, config.word_width, width)
                         if config.tokenizer == "spelled" else None)

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from streamchar.orchestrator.masked_attention import masked_attention
 from streamchar.orchestrator.model import _additive
 from streamchar.orchestrator.pointer import Pointer, advance
 from streamchar.orchestrator.text import SpelledWords
@@ -64,6 +65,22 @@ def test_one_pass_over_the_whole_equals_prefix_plus_block(model):
     whole = model.llm(inputs_embeds=x, attention_mask=_additive(allowed, x.dtype), position_ids=positions,
                       use_cache=False).last_hidden_state
     torch.testing.assert_close(model.condition_out(whole[:, p:]), pieces, atol=1e-5, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_the_first_samples_point_as_they_do_in_the_whole_batch(model):
+    prefix, audio = model.prefix(tiny.conditions(3)), _audio()[:1].expand(3, -1, -1)
+    assert torch.allclose(model.point(prefix.first(2), audio[:2]), model.point(prefix, audio)[:2], atol=1e-5)
+
+
+def test_short_sequences_in_half_precision_attend_as_sdpa_does():
+    torch.manual_seed(0)
+    q, k, v = torch.randn(2, 4, 5, 8), torch.randn(2, 2, 7, 8), torch.randn(2, 2, 7, 8)
+    mask = _additive(torch.rand(2, 5, 7) > 0.3, torch.float32)
+    wanted, _ = masked_attention(torch.nn.Identity(), q, k, v, mask)
+    with torch.autocast("cpu", torch.bfloat16):
+        plain, _ = masked_attention(torch.nn.Identity(), q, k, v, mask)
+    assert plain.shape == (2, 5, 4, 8) and torch.allclose(plain.float(), wanted, atol=0.03)
 
 
 @torch.no_grad()
