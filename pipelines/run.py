@@ -146,6 +146,8 @@ def check_inputs(cfg: RunConfig, directory: RunDirectory) -> None:
     Raises:
         InputError: naming the stage that makes the missing input.
     """
+    if cfg.stage == "evaluate" and cfg.evaluate.folder:
+        return  # clips of a folder need no run
     if cfg.stage == "encode" and cfg.data.shards is None:
         directory.input("prepare", "shards")
     if cfg.stage in (*TRAINING, "evaluate"):

@@ -9,7 +9,8 @@ from pipelines.config.schema import TRAINING
 
 FLAGS = ("--help", "--cfg", "--dry-run")
 _SHORT = {"-h": "--help", "-c": "--cfg"}
-_PROMPT = {"transcript": "stream.transcript", "reference": "stream.reference", "voice": "stream.voice"}
+_SPARED = {"transcript": "stream.transcript", "reference": "stream.reference", "voice": "stream.voice",
+           "protocol": "evaluate.protocol", "clips": "evaluate.folder"}
 
 
 @dataclass
@@ -50,11 +51,12 @@ def parse(argv: list[str]) -> CommandLine:
 def canonical(key: str, stage: str) -> str:
     """The full path of a key that may be written short.
 
-    ``transcript reference voice`` and ``out from`` name what the stage reads and writes; ``teacher.lr`` and
-    ``stage.teacher.lr`` are ``stages.teacher.lr``; ``tracking.uri`` is ``callbacks.tracking.uri``.
+    ``transcript reference voice clips`` and ``out from`` name what the stage reads and writes, ``protocol`` how it
+    measures; ``teacher.lr`` and ``stage.teacher.lr`` are ``stages.teacher.lr``; ``tracking.uri`` is
+    ``callbacks.tracking.uri``.
     """
-    if key in _PROMPT:
-        return _PROMPT[key]
+    if key in _SPARED:
+        return _SPARED[key]
     if key == "out":
         return "export.out" if stage == "export" else "stream.out"
     if key == "from":

@@ -35,17 +35,29 @@ class Rendering:
 
 
 @dataclass
-class HeldOut:
-    """A held-out clip: its truth, its prompt, the reference picture (H, W, 3) uint8, and its renderings by column."""
+class Subject:
+    """What is scored together: a text, the picture and voice it was made from, and its renderings by column.
 
-    truth: Truth
-    prompt: RolloutBatch
-    reference: NDArray[np.uint8]
-    renderings: dict[str, Rendering]
+    reference: (H, W, 3) uint8, or None where nobody knows it. prompt, truth: for clips that a model streams; ``truth``
+    only where the clip itself says the text. opening: true mouth opening per frame, where the data tells it. new: the
+    text is a new sentence. seed: of the noise.
+    """
+
+    key: str
+    text: str
+    reference: NDArray[np.uint8] | None
+    renderings: dict[str, Rendering] = field(default_factory=dict)
+    prompt: RolloutBatch | None = None
+    truth: Truth | None = None
+    speaker: str = ""
+    look: str = ""
+    opening: list[float] | None = None
+    new: bool = False
+    seed: int = 0
 
 
 def held_out(clips: EvaluationSet, number: int, clock: ChunkClock, video: VideoCodec, audio: AudioCodec,
-             size: int) -> HeldOut:
+             size: int) -> Subject:
     """Stream ``number`` of the evaluation set with what is known about it; ``real`` only while its shard is there."""
     truth, prompt = clips.truth(number), clips.batch(number, 1)
     renderings = {"codec": through_codecs(truth, clock, video, audio)}
@@ -54,7 +66,8 @@ def held_out(clips: EvaluationSet, number: int, clock: ChunkClock, video: VideoC
         renderings = {"real": real, **renderings}
     with torch.no_grad():
         reference = to_pictures(video.decode(prompt.ref.float()))[0]
-    return HeldOut(truth, prompt, reference, renderings)
+    return Subject(truth.key, truth.text, reference, renderings, prompt, truth, truth.speaker, truth.look,
+                   truth.meta.get("mouth"))
 
 
 def to_pictures(frames: torch.Tensor) -> NDArray[np.uint8]:

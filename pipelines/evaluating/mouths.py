@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from datamodules.latent_shards import LatentStore
-from pipelines.evaluating.material import HeldOut, mouth_lessons
+from pipelines.evaluating.devices import face_mesh_of
+from pipelines.evaluating.material import Subject, mouth_lessons
 from streamchar.codecs.protocol import VideoCodec
 from streamchar.errors import InputError
 from streamchar.evaluation.config import EvaluateConfig
@@ -27,9 +28,11 @@ class Mouth:
     agreement: dict[str, float]
 
 
-def choose_mouth(cfg: EvaluateConfig, train: LatentStore, clips: list[HeldOut], video: VideoCodec) -> Mouth | None:
+def choose_mouth(cfg: EvaluateConfig, train: LatentStore | None, clips: list[Subject], video: VideoCodec | None
+                 ) -> Mouth | None:
     """The detector asked for; ``auto``: the puppet's where the training clips tell their openings, else the mesh.
 
+    ``train`` and ``video`` are None where clips are scored that no run of ours made: then only the mesh is there.
     Returns None, with one line that says so, where neither is possible: lip sync is then not measured.
 
     Raises:
@@ -38,7 +41,8 @@ def choose_mouth(cfg: EvaluateConfig, train: LatentStore, clips: list[HeldOut], 
     if cfg.mouth not in ("auto", "puppet", "mesh"):
         raise InputError(f"evaluate.mouth={cfg.mouth!r}: expected auto, puppet or mesh")
     if cfg.mouth != "mesh":
-        frames, truth, boxes = mouth_lessons(train.clips, video)
+        frames, truth, boxes = (mouth_lessons(train.clips, video) if train is not None and video is not None
+                                else ([], [], []))
         if frames:
             detector = PuppetMouth.fit(frames, truth, union(boxes))
             return Mouth(detector, f"puppet detector fitted on {len(frames)} training clips", _check(detector, clips))
@@ -46,7 +50,7 @@ def choose_mouth(cfg: EvaluateConfig, train: LatentStore, clips: list[HeldOut], 
             raise InputError("evaluate.mouth=puppet needs training clips whose JSON holds the true opening (mouth); "
                              "these have none: use evaluate.mouth=mesh")
     try:
-        return Mouth(FaceMeshMouth(cfg.face_mesh), "MediaPipe face mesh", {})
+        return Mouth(FaceMeshMouth(face_mesh_of(cfg.parts)), "MediaPipe face mesh", {})
     except InputError as error:
         if cfg.mouth == "mesh":
             raise
@@ -54,11 +58,11 @@ def choose_mouth(cfg: EvaluateConfig, train: LatentStore, clips: list[HeldOut], 
         return None
 
 
-def _check(detector: MouthDetector, clips: list[HeldOut]) -> dict[str, float]:
+def _check(detector: MouthDetector, clips: list[Subject]) -> dict[str, float]:
     """Mean correlation with the held-out clips' true openings, for recorded and decoded pictures."""
     scores: dict[str, list[float]] = {}
     for clip in clips:
-        truth = clip.truth.meta.get("mouth")
+        truth = clip.opening
         for column in ("real", "codec"):
             if truth and column in clip.renderings:
                 frames = clip.renderings[column].frames[:len(truth)]

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from math import ceil
+from typing import Any
 
 import torch
+from torch import Tensor
 
-from pipelines.evaluating.material import HeldOut, Rendering
+from pipelines.evaluating.material import Rendering, Subject
+from streamchar.clock import ChunkClock
+from streamchar.errors import InputError
 from streamchar.rollout.character import Character
 from streamchar.rollout.plan import SamplePlan
 from streamchar.rollout.stream import stream_chunks
@@ -18,38 +22,72 @@ from streamchar.types import Latents, RolloutBatch
 
 
 def speak(character: Character, batch: RolloutBatch, plan: SamplePlan, seconds: float, seed: int,
-          step: Callable[[], None] = lambda: None) -> tuple[Rendering, TimingRecord, list[Latents]]:
-    """One stream, kept in memory; ``step`` is called after each chunk. Also its timing and its chunks' latents."""
-    video, audio = character.codecs()
-    sink = MemorySink(character.clock.fps, audio.sample_rate)
-    session = StreamSession(character.clock, video, audio, [sink], [len(batch.words[0])])
+          step: Callable[[], None] = lambda: None) -> tuple[list[Rendering], TimingRecord, list[Latents]]:
+    """Streams that run together, kept in memory; ``step`` is called after each chunk.
+
+    Returns a rendering per stream, the timing, and every stream's chunks as latents of batch size 1.
+    """
+    clock, (video, audio) = character.clock, character.codecs()
+    sinks = [MemorySink(clock.fps, audio.sample_rate) for _ in range(len(batch))]
+    session = StreamSession(clock, video, audio, sinks, [len(words) for words in batch.words])
     batch = batch.to(device_of(character.denoiser))
-    limit = max(ceil(seconds / float(character.clock.chunk_seconds)), 1)
-    latents = []
+    limit = max(ceil(seconds / float(clock.chunk_seconds)), 1)
+    latents: list[list[Latents]] = [[] for _ in sinks]
     try:
         for chunk in session.iterate(stream_chunks(character, batch, plan, limit, seed)):
-            latents.append(Latents(chunk.latents.video.float().cpu(), chunk.latents.audio.float().cpu()))
+            for b, mine in enumerate(latents):
+                mine.append(Latents(chunk.latents.video[b:b + 1].float().cpu(),
+                                    chunk.latents.audio[b:b + 1].float().cpu()))
             step()
     finally:
         session.finish()
-    return Rendering(sink.frames, sink.sound, list(session.pointers[0])), session.record, latents
+    takes = [Rendering(s.frames, s.sound, list(p)) for s, p in zip(sinks, session.pointers, strict=True)]
+    # a stream that ended is generated on with the others; what nobody hears is nobody's chunk
+    return takes, session.record, [c for mine, take in zip(latents, takes, strict=True)
+                                   for c in mine[:len(take.pointers)]]
 
 
-def long_prompt(clips: list[HeldOut], seconds: float, words_per_second: float) -> RolloutBatch:
-    """The first clip's character with all clips' texts one after another, repeated until they outlast ``seconds``."""
-    texts = [w for clip in clips for w in clip.prompt.words[0]]
+def together(subjects: list[Subject]) -> RolloutBatch:
+    """The prompts of several subjects as one batch, each saying its own text."""
+    prompts = [s.prompt for s in subjects]
+    return join_prompts([p for p in prompts if p is not None])
+
+
+def join_prompts(prompts: list[RolloutBatch]) -> RolloutBatch:
+    """Batches of streams -> one batch, numbered anew, so that streams with equal prompts get noise of their own."""
+    joined: dict[str, Any] = {}
+    for field in fields(RolloutBatch):
+        values = [getattr(p, field.name) for p in prompts]
+        first = values[0]
+        if isinstance(first, Tensor):
+            joined[field.name] = torch.cat(values)
+        elif first is None:
+            joined[field.name] = None
+        else:
+            joined[field.name] = [entry for value in values for entry in value]
+    joined["index"] = torch.arange(len(joined["keys"]))
+    return RolloutBatch(**joined)
+
+
+def long_prompt(subject: Subject, texts: list[str], seconds: float, words_per_second: float) -> RolloutBatch:
+    """The subject's character with texts one after another, repeated until they outlast ``seconds``."""
+    if subject.prompt is None:
+        raise InputError(f"{subject.key} has no prompt to stream from")
+    words = [w for text in texts for w in text.split()]
     need = int(seconds * max(words_per_second, 1.0) * 2) + 1
-    words = (texts * (need // max(len(texts), 1) + 1))[:need] if texts else []
-    return replace(clips[0].prompt, words=[words])
+    words = (words * (need // max(len(words), 1) + 1))[:need] if words else []
+    return replace(subject.prompt, words=[words])
 
 
-def real_chunks(clip: HeldOut, character: Character) -> list[Latents]:
+def real_chunks(subject: Subject, clock: ChunkClock) -> list[Latents]:
     """The clip's own whole chunks as latents of batch size 1."""
-    clock, out = character.clock, []
-    for k in range(len(clip.truth.video)):
-        piece = clip.truth.audio[clock.audio_start(k):clock.audio_start(k) + clock.audio_latents]
+    out: list[Latents] = []
+    if subject.truth is None:
+        return out
+    for k in range(len(subject.truth.video)):
+        piece = subject.truth.audio[clock.audio_start(k):clock.audio_start(k) + clock.audio_latents]
         if len(piece) == clock.audio_latents:
-            out.append(Latents(clip.truth.video[k][None], piece[None]))
+            out.append(Latents(subject.truth.video[k][None], piece[None]))
     return out
 
 

@@ -9,8 +9,26 @@ from dataclasses import dataclass
 class EvaluateConfig:
     """How many held-out clips are streamed, with which weights, and which measures are taken."""
 
+    protocol: str = "short"
+    """``short``: held-out clips and new sentences, a few seconds each; ``long``: streams of ``stream_s`` seconds, with
+    and without sink and pointer."""
+    folder: str | None = None
+    """Score the clips of this folder in place of a model (written ``clips=DIR``): ``KEY.mp4`` with ``KEY.json`` or
+    ``KEY.txt`` (the text), and where there is one ``KEY.png``, the reference picture."""
     clips: int = 4
     """Held-out clips streamed and scored per model."""
+    new_sentences: int = 0
+    """Sentences of the GRID grammar that the training texts do not hold, streamed with the held-out clips' prompts."""
+    seeds: int = 1
+    """Sampling seeds: every clip and sentence is streamed with each of them."""
+    cheats: bool = False
+    """Also score what must come out badly: a still picture, another clip's sound, one sentence for all, noise."""
+    parts: str | None = None
+    """Folder of the measuring networks; each that is there is used: ``mediapipe_face/face_landmarks_detector.tflite``,
+    ``face_identity/``, ``speaker_identity/*.pt``, ``dnsmos/``, ``asr/`` (a Hugging Face recogniser),
+    ``syncnet/syncnet_v2.model``, ``inception/inception-2015-12-05.pt``, ``i3d/i3d_torchscript.pt``."""
+    quality_clips: int = 12
+    """Clips per column that the slow devices (voice quality) listen to."""
     pointer_items: int = 64
     """Real held-out chunks on which the pointer is compared with the constant-rate guess."""
     seconds: float = 12.0
@@ -28,9 +46,7 @@ class EvaluateConfig:
     words: bool = True
     """Recognise the words of real, codec, generated, shuffled and noise sound (needs pocketsphinx)."""
     mouth: str = "auto"
-    """Mouth detector: ``puppet`` (colours), ``mesh`` (face mesh for real faces) or ``auto`` = by the data."""
-    face_mesh: str | None = None
-    """Path of MediaPipe's ``face_landmarks_detector.tflite``, for ``mouth=mesh``."""
+    """Mouth detector: ``puppet`` (colours), ``mesh`` (real faces, from ``parts``) or ``auto`` = by the data."""
     max_lag: int = 10
     """Frames of lag between mouth and sound that are searched, each way."""
     drift_window_s: float = 1.32
@@ -44,6 +60,11 @@ class EvaluateConfig:
     def problems(self) -> list[str]:
         """Everything that is wrong with these values, in words."""
         found = []
+        if self.protocol not in ("short", "long"):
+            found.append(f"evaluate.protocol={self.protocol!r} must be short or long")
+        if self.new_sentences < 0 or self.seeds < 1 or self.quality_clips < 1:
+            found.append(f"evaluate.new_sentences={self.new_sentences} must not be negative, seeds={self.seeds} and "
+                         f"quality_clips={self.quality_clips} at least 1")
         if self.clips < 1:
             found.append(f"evaluate.clips={self.clips} must be at least 1")
         if self.seconds <= 0 or self.drift_s < 0:

@@ -10,7 +10,8 @@ if TYPE_CHECKING:
 
 STYLE = """
 :root{--paper:#fbfaf8;--card:#fff;--ink:#22242a;--soft:#6c707a;--line:#e4e2dd;--accent:#2e6ea0;
---real:#7a7f88;--codec:#b08a3c;--student:#2e6ea0;--teacher:#8a4f9e;--baseline:#c9c5bd}
+--real:#7a7f88;--codec:#b08a3c;--student:#2e6ea0;--teacher:#8a4f9e;--given:#2e6ea0;--baseline:#c9c5bd;
+--still:#b0643c;--swapped:#5d8f3a;--one:#a04a6e;--noise:#9a9a9a}
 @media(prefers-color-scheme:dark){:root{--paper:#15171b;--card:#1d2026;--ink:#e7e8ea;--soft:#9a9fa9;--line:#2e323a;
 --accent:#7db4e0;--real:#a4a9b3;--codec:#d6b36a;--student:#7db4e0;--teacher:#c596d8;--baseline:#4a4f59}}
 *{box-sizing:border-box}
@@ -26,7 +27,7 @@ th:first-child,td:first-child{text-align:left}tr:last-child td{border-bottom:0}
 th{font-weight:600;font-size:13px;color:var(--soft)}td{font-variant-numeric:tabular-nums}
 td.note,th.note{text-align:left;color:var(--soft);font-size:13px;white-space:normal;min-width:260px}
 tr.group td{font-size:12px;letter-spacing:.06em;text-transform:uppercase;color:var(--soft);padding-top:16px}
-td.model{font-weight:600}
+td.model{font-weight:600}td small{display:block;color:var(--soft);font-weight:400;font-size:11.5px}
 .clip{background:var(--card);border:1px solid var(--line);border-radius:10px;padding:16px 18px;margin-bottom:16px}
 .clip h3{margin:0 0 2px;font-size:15px}.clip p.say{margin:0 0 12px}
 .videos{display:grid;grid-template-columns:repeat(auto-fit,minmax(200px,1fr));gap:14px}
@@ -44,7 +45,10 @@ svg text{fill:var(--soft);font-size:11px}.axis{stroke:var(--line)}
 def page(report: Report) -> str:
     """The page's HTML; videos are referred to relative to it."""
     facts = "".join(f"<span>{escape(str(k))} <b>{escape(str(v))}</b></span>" for k, v in report.facts.items())
-    parts = [f"<h1>{escape(report.title)}</h1><div class=facts>{facts}</div>", "<h2>Numbers</h2>", _numbers(report)]
+    parts = [f"<h1>{escape(report.title)}</h1><div class=facts>{facts}</div>", "<h2>Numbers</h2>",
+             _numbers(report, report.columns())]
+    if report.columns(cheats=True):
+        parts += ["<h2>What must look bad</h2>", _numbers(report, report.columns(cheats=True))]
     if report.curves:
         parts += ["<h2>Curves</h2><div class=curves>",
                   *[_curve(name, lines) for name, lines in report.curves.items()], "</div>"]
@@ -59,18 +63,20 @@ def page(report: Report) -> str:
             f"{''.join(parts)}</main></body></html>\n")
 
 
-def _numbers(report: Report) -> str:
-    from streamchar.evaluation.report import TITLES
+def _numbers(report: Report, columns: list[str]) -> str:
+    from streamchar.evaluation.report import CHEATS, MODELS, TITLES
 
-    columns = report.columns()
+    judged = [c for c in columns if c in CHEATS] or columns
     head = "".join(f"<th>{TITLES[c]}</th>" for c in columns)
     rows, group = [], None
     for row in report.rows:
+        if not any(c in row.values for c in judged):
+            continue
         if row.group != group:
             group = row.group
             rows.append(f"<tr class=group><td colspan={len(columns) + 2}>{escape(group)}</td></tr>")
-        cells = "".join(f"<td class={'model' if c in ('student', 'teacher') else 'other'}>{escape(row.text(c))}</td>"
-                        for c in columns)
+        cells = "".join(f"<td class={'model' if c in MODELS else 'other'}>{escape(row.text(c))}"
+                        f"<small>{escape(row.spread(c))}</small></td>" for c in columns)
         note = row.remark()
         rows.append(f"<tr><td>{escape(row.name)}</td>{cells}<td class=note>{escape(note)}</td></tr>")
     return (f"<div class=scroll><table><thead><tr><th>measure</th>{head}<th class=note></th></tr></thead>"

@@ -5,19 +5,31 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-COLUMNS = ("real", "codec", "student", "teacher", "baseline")
+import numpy as np
+
+from streamchar.evaluation.bootstrap import interval
+
+MODELS = ("student", "teacher", "given")
+CHEATS = ("still", "swapped", "one", "noise")
+COLUMNS = ("real", "codec", *MODELS, *CHEATS, "baseline")
 TITLES = {"real": "real clips", "codec": "codec floor", "student": "student", "teacher": "teacher",
-          "baseline": "no model"}
+          "given": "given clips", "still": "still picture", "swapped": "another's sound", "one": "one sentence",
+          "noise": "noise", "baseline": "no model"}
+"""``given``: clips of a folder. The cheats: a still picture with true sound; true pictures with another clip's sound;
+one clip in place of every other; noise in both."""
 
 
 @dataclass
 class Row:
-    """One measure: a value per column that has one, how to read it, and what the column ``baseline`` stands for."""
+    """One measure: a value per column that has one, how to read it, and what the column ``baseline`` stands for.
+
+    intervals: 95 % of a bootstrap over clips, low and high, for the columns that have several clips.
+    """
 
     group: str
     name: str
@@ -26,6 +38,7 @@ class Row:
     better: str = "low"
     note: str = ""
     baseline: str = ""
+    intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
 
     def text(self, column: str) -> str:
         """The cell, or an en dash where nothing was measured; nan = measured, but there was no signal."""
@@ -39,6 +52,14 @@ class Row:
         if self.unit == "%":
             return f"{value:.1f} %"
         return f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}"
+
+    def spread(self, column: str) -> str:
+        """``low .. high`` of the column's interval; empty where there is none."""
+        if column not in self.intervals:
+            return ""
+        low, high = self.intervals[column]
+        digits = 0 if self.unit == "%" else 3 if max(abs(low), abs(high)) < 10 else 1
+        return f"{low:.{digits}f} .. {high:.{digits}f}" if math.isfinite(low + high) else ""
 
     def remark(self) -> str:
         """The note, and what the column without a model stands for where it holds a value."""
@@ -74,13 +95,40 @@ class Report:
     curves: dict[str, dict[str, list[tuple[float, float]]]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
-    def add(self, group: str, name: str, values: Mapping[str, float | None], **more: str) -> None:
+    def add(self, group: str, name: str, values: Mapping[str, float | None],
+            intervals: Mapping[str, tuple[float, float]] | None = None, **more: str) -> None:
         """Add a measure; columns whose value is None were not measured."""
-        self.rows.append(Row(group, name, {k: float(v) for k, v in values.items() if v is not None}, **more))
+        self.rows.append(Row(group, name, {k: float(v) for k, v in values.items() if v is not None}, **more,
+                             intervals=dict(intervals or {})))
 
-    def columns(self) -> list[str]:
-        """Columns that hold at least one value, in order."""
-        return [c for c in COLUMNS if any(c in r.values for r in self.rows)]
+    def measure(self, group: str, name: str, clips: Mapping[str, Sequence[float]],
+                beside: Mapping[str, float] | None = None, **more: str) -> None:
+        """Add the mean over clips of a measure with its bootstrap interval.
+
+        clips: column -> a value per clip; nan (no signal) is left out. beside: values that are no mean over clips.
+        """
+        values, intervals = dict(beside or {}), {}
+        for column, found in clips.items():
+            kept = np.asarray([v for v in found if math.isfinite(v)])
+            values[column] = float(kept.mean()) if len(kept) else float("nan")
+            if len(kept) > 1:
+                intervals[column] = interval(kept)
+        self.add(group, name, values, intervals, **more)
+
+    def note(self, key: str, column: str, numbers: Mapping[str, float], heard: str | None = None) -> None:
+        """Write numbers, and what was heard, under a clip's video."""
+        for row in self.clips:
+            if row.key == key:
+                row.numbers.setdefault(column, {}).update(numbers)
+                if heard is not None:
+                    row.heard[column] = heard
+
+    def columns(self, cheats: bool = False) -> list[str]:
+        """Columns that hold at least one value, in order; ``cheats``: those that must look bad, beside the real."""
+        held = [c for c in COLUMNS if any(c in r.values for r in self.rows)]
+        if cheats:
+            return [c for c in held if c in ("real", "codec", *CHEATS)] if set(held) & set(CHEATS) else []
+        return [c for c in held if c not in CHEATS]
 
     def metrics(self) -> dict[str, float]:
         """Flat names for a dashboard: ``eval/GROUP/NAME/COLUMN``; values without a signal are left out."""
@@ -106,21 +154,35 @@ class Report:
         (folder / "index.html").write_text(page(self), encoding="utf-8")
 
     def table(self) -> Any:
-        """A rich table: measures down, columns across, remarks at the end."""
+        """Measures down, columns across, remarks at the end; below it the cheats, where they were scored."""
+        from rich.console import Group
+
+        tables = [self._table(self.columns(), self.title, "\n".join(self.notes))]
+        if self.columns(cheats=True):
+            tables.append(self._table(self.columns(cheats=True), "What must look bad", ""))
+        return Group(*tables)
+
+    def _table(self, columns: list[str], title: str, caption: str) -> Any:
         from rich.table import Table
 
-        columns = self.columns()
-        table = Table(title=self.title, caption="\n".join(self.notes), caption_justify="left")
+        table = Table(title=title, caption=caption, caption_justify="left")
         table.add_column("measure", no_wrap=True)
         for column in columns:
             table.add_column(TITLES[column], justify="right", no_wrap=True)
-        table.add_column("what it says", style="dim")
+        cheats = any(c in CHEATS for c in columns)
+        if not cheats:
+            table.add_column("what it says", style="dim")
         group = None
+        judged = [c for c in columns if c in CHEATS] if cheats else columns
         for row in self.rows:
+            if not any(c in row.values for c in judged):
+                continue
             if group is not None and row.group != group:
                 table.add_section()
             group = row.group
-            table.add_row(row.name, *[row.text(c) for c in columns], row.remark())
+            cells = [row.text(c) + (f"\n[dim]{row.spread(c)}[/]" if c in MODELS and row.spread(c) else "")
+                     for c in columns]
+            table.add_row(row.name, *cells, *([] if cheats else [row.remark()]))
         return table
 
 

@@ -12,6 +12,7 @@ from pipelines import build
 from pipelines.config.compose import compose
 from pipelines.config.grammar import parse
 from pipelines.config.schema import RunConfig
+from pipelines.evaluating import short
 from pipelines.run_directory import RunDirectory
 from pipelines.stages import encode, evaluate, prepare
 from streamchar.rollout.character import Character
@@ -44,7 +45,7 @@ def random_character(directory: RunDirectory, cfg: RunConfig, from_stage: str = 
 def test_report_of_a_model_that_has_learnt_nothing(run: tuple[RunConfig, RunDirectory],
                                                    monkeypatch: pytest.MonkeyPatch) -> None:
     cfg, directory = run
-    monkeypatch.setattr(evaluate, "load_character", random_character)
+    monkeypatch.setattr(short, "load_character", random_character)
     evaluate.run(cfg, directory)
     folder = directory.stage("evaluate")
     report = json.loads((folder / "report.json").read_text())
@@ -54,7 +55,7 @@ def test_report_of_a_model_that_has_learnt_nothing(run: tuple[RunConfig, RunDire
     assert metrics["eval/sync/detector_against_true_opening/real"] > 0.85
     assert metrics["eval/identity/relative/codec"] < 0.5 < metrics["eval/identity/relative/student"]
     assert metrics["eval/pointer/error_on_real_sound_words/baseline"] > 0
-    frechet = {c: metrics[f"eval/latents/Frechet_distance_audio/{c}"] for c in ("student", "baseline")}
+    frechet = {c: metrics[f"eval/distribution/Frechet_distance_audio_latents/{c}"] for c in ("student", "baseline")}
     assert frechet["student"] > frechet["baseline"]
     assert metrics["eval/speed/real-time_factor/student"] > 0
     page = (folder / "index.html").read_text()
@@ -70,7 +71,7 @@ def test_report_of_a_model_that_has_learnt_nothing(run: tuple[RunConfig, RunDire
 def test_recordings_that_are_gone_leave_the_codec_floor(run: tuple[RunConfig, RunDirectory],
                                                         monkeypatch: pytest.MonkeyPatch) -> None:
     cfg, directory = run
-    monkeypatch.setattr(evaluate, "load_character", random_character)
+    monkeypatch.setattr(short, "load_character", random_character)
     shards = directory.stage("prepare") / "shards"
     shards.rename(shards.with_name("moved"))
     try:

@@ -44,5 +44,5 @@ def test_mouth_of_a_real_face_moves_with_the_sound(tmp_path: Path) -> None:
 
 
 def test_a_missing_model_is_named() -> None:
-    with pytest.raises(InputError, match="evaluate.face_mesh"):
+    with pytest.raises(InputError, match="evaluate.parts"):
         FaceMeshMouth("nowhere.tflite")

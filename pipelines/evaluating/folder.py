@@ -1,0 +1,35 @@
+"""``clips=DIR``: other systems' clips on our measures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.progress import Progress
+
+from pipelines.config.schema import RunConfig
+from pipelines.evaluating.devices import open_devices
+from pipelines.evaluating.given import SAMPLE_RATE, given_clips
+from pipelines.evaluating.mouths import choose_mouth
+from pipelines.evaluating.scoring import Means, score
+from pipelines.evaluating.showing import show_clips
+from pipelines.run_directory import RunDirectory
+from streamchar.evaluation.report import Report
+
+
+def score_folder(cfg: RunConfig, directory: RunDirectory, bar: Progress) -> Report:
+    """The report on the clips of ``evaluate.folder``: one column, beside what needs no model.
+
+    Raises:
+        InputError: as :func:`given_clips` and :func:`open_devices`.
+    """
+    folder = Path(str(cfg.evaluate.folder))
+    clock = cfg.clock.chunk_clock(SAMPLE_RATE / 640, SAMPLE_RATE)  # the latents' rate plays no part here
+    devices = open_devices(cfg.evaluate.parts, real_faces=cfg.evaluate.mouth != "puppet")
+    subjects, clock = given_clips(folder, clock, bar)
+    report = Report(f"Evaluation of {folder.name}", {"folder": folder.name, "clips": len(subjects), "fps": clock.fps})
+    show_clips(directory, subjects, report, clock, bar)
+    means = Means(devices, choose_mouth(cfg.evaluate, None, [], None), [s.text for s in subjects], [])
+    score(report, subjects, means, cfg.evaluate, clock, "given", bar)
+    report.notes.append("Where a clip has no KEY.png, its own first frame is the reference: identity, colour and "
+                        "sharpness then say only how it changes.")
+    return report

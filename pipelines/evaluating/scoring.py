@@ -1,0 +1,48 @@
+"""All measures over a set of clips, in the order of the table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rich.progress import Progress
+
+from pipelines.evaluating.devices import Devices
+from pipelines.evaluating.distributions import deep_rows
+from pipelines.evaluating.lips import sync_rows
+from pipelines.evaluating.looks import Frames, face_rows, identity_rows, picture_rows
+from pipelines.evaluating.material import Subject
+from pipelines.evaluating.mouths import Mouth
+from pipelines.evaluating.voices import quality_rows, voice_rows
+from pipelines.evaluating.words import word_rows
+from streamchar.clock import ChunkClock
+from streamchar.evaluation.config import EvaluateConfig
+from streamchar.evaluation.report import Report
+
+
+@dataclass
+class Means:
+    """What the measures need beside the clips: devices, the mouth detector, training texts (the recogniser's language)
+    and frames of other characters (the scale of identity)."""
+
+    devices: Devices
+    mouth: Mouth | None
+    texts: list[str]
+    others: list[Frames]
+
+
+def score(report: Report, subjects: list[Subject], means: Means, cfg: EvaluateConfig, clock: ChunkClock, main: str,
+          bar: Progress) -> None:
+    """Add every row that can be measured on ``subjects``; ``main``: the column in question."""
+    if cfg.words and any(s.text for s in subjects):
+        word_rows(report, subjects, means.texts, means.devices, clock, main, cfg.seed, bar)
+    if means.mouth is not None:
+        sync_rows(report, subjects, means.mouth, clock, cfg.max_lag, main)
+    identity_rows(report, subjects, means.others)
+    face_rows(report, subjects, means.devices)
+    picture_rows(report, subjects)
+    voice_rows(report, subjects, means.devices, clock, bar)
+    quality_rows(report, subjects, means.devices, clock, cfg.quality_clips, bar)
+    deep_rows(report, subjects, means.devices)
+    if means.devices.missing:
+        report.notes.append("Not measured, for want of a file in evaluate.parts: "
+                            + ", ".join(f"{what} ({name})" for what, name in means.devices.missing.items()) + ".")

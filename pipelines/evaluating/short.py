@@ -1,0 +1,178 @@
+"""The short protocol: held-out clips and new sentences, a few seconds each, by the model and perhaps its teacher."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field, replace
+
+from rich.progress import Progress
+
+from datamodules.evaluation_set import EvaluationSet
+from datamodules.latent_shards import LatentStore
+from pipelines.build import load_character
+from pipelines.config.schema import RunConfig
+from pipelines.evaluating.cheats import add_cheats
+from pipelines.evaluating.devices import open_devices
+from pipelines.evaluating.distributions import latent_rows
+from pipelines.evaluating.looks import drift_rows
+from pipelines.evaluating.material import Rendering, Subject, held_out, other_looks
+from pipelines.evaluating.mouths import choose_mouth
+from pipelines.evaluating.pointers import aligned_pointer_rows, pointer_rows, words_per_chunk
+from pipelines.evaluating.scoring import Means, score
+from pipelines.evaluating.sentences import asked_anew
+from pipelines.evaluating.showing import show_clips
+from pipelines.evaluating.streams import long_prompt, real_chunks, speak, together
+from pipelines.run_directory import RunDirectory
+from pipelines.stages.stream import plan_of
+from streamchar.evaluation.pointer_track import PointerTrack, pointer_on_sound
+from streamchar.evaluation.report import ClipRow, Report
+from streamchar.rollout.character import Character
+from streamchar.rollout.plan import SamplePlan, teacher_plan
+from streamchar.streaming.muxer import write_clip
+from streamchar.streaming.timing import TimingRecord
+from streamchar.types import Latents
+
+log = logging.getLogger(__name__)
+
+TOGETHER = 16
+"""Streams that are generated at once."""
+
+
+@dataclass
+class Speaker:
+    """A model under evaluation: its column in the report and how it samples; ``chunks``: latents that it made."""
+
+    column: str
+    character: Character
+    plan: SamplePlan
+    chunks: list[Latents] = field(default_factory=list)
+
+
+def short_protocol(cfg: RunConfig, directory: RunDirectory, bar: Progress) -> Report:
+    """The report on a run's model.
+
+    Raises:
+        InputError: where the model, the latents or a measuring file that was asked for is missing.
+    """
+    options = cfg.evaluate
+    speakers = speakers_of(cfg, directory)
+    main, character = speakers[0], speakers[0].character
+    clock, (video, audio) = character.clock, character.codecs()
+    prints: dict[str, str | None] = {"video": video.fingerprint, "audio": audio.fingerprint}
+    val = LatentStore(directory.input("encode", "latents/val"), clock, prints)
+    train = LatentStore(directory.input("encode", "latents/train"), clock, prints)
+    texts = [c.record.text for c in train.clips]
+    devices = open_devices(options.parts, not any("mouth" in c.record.meta for c in train.clips[:1]))
+    chosen = EvaluationSet(val, clock, character.window, character.units, options.clips, options.seed)
+    subjects = [held_out(chosen, i, clock, video, audio, cfg.data.size)
+                for i in bar.track(range(len(chosen)), description="held-out clips")]
+    clips = list(subjects)
+    subjects += asked_anew(clips, options.new_sentences, texts, options.seed)
+    subjects = with_seeds(subjects, options.seeds)
+    report = Report(f"Evaluation of run {directory.name}", {
+        "model": main.column, "from stage": options.from_stage, "steps": main.plan.steps, "clips": len(clips),
+        "new sentences": sum(s.new for s in subjects) // options.seeds, "seeds": options.seeds, "seed": options.seed,
+        "frames per chunk": clock.chunk_frames, "fps": clock.fps})
+    for speaker in speakers:
+        generate(speaker, subjects, options.seconds, options.seed, bar)
+    long = _long_stream(cfg, main, clips, train, bar)
+    forced, free = _pointer_tracks(cfg, character, val, bar)
+    if options.cheats:
+        add_cheats(clips, clock.fps, clock.sample_rate, options.seed)
+    show_clips(directory, subjects, report, clock, bar)
+    mouth = choose_mouth(options, train, clips, video)
+    means = Means(devices, mouth, texts, other_looks(train, {s.look for s in clips}, video))
+    score(report, subjects, means, options, clock, main.column, bar)
+    rate = words_per_chunk(train, clock)
+    pointer_rows(report, forced, free, rate, main.column)
+    if options.words:
+        aligned_pointer_rows(report, subjects, rate, clock, main.column)
+    if long is not None:
+        _add_long(report, directory, long, clips, main, options.drift_window_s)
+    latent_rows(report, {s.column: s.chunks for s in speakers},
+                [c for clip in clips for c in real_chunks(clip, clock)])
+    report.notes.append(f"{len(clips)} clips: differences within a few points of word error or a few hundredths of "
+                        "correlation are noise; intervals are 95 % of a bootstrap over clips.")
+    return report
+
+
+def speakers_of(cfg: RunConfig, directory: RunDirectory) -> list[Speaker]:
+    """The model asked for, and the undistilled teacher beside it if wanted."""
+    character = load_character(directory, cfg, cfg.evaluate.from_stage)
+    out = [Speaker("student" if character.few_step else "teacher", character, plan_of(character, cfg.evaluate.steps))]
+    if cfg.evaluate.teacher and character.few_step:
+        teacher = load_character(directory, cfg, "teacher")
+        out.append(Speaker("teacher", teacher, teacher_plan(teacher.diffusion, cfg.evaluate.teacher_steps)))
+    return out
+
+
+def with_seeds(subjects: list[Subject], seeds: int) -> list[Subject]:
+    """The subjects, and copies of them to be streamed with further seeds; only the first has recorded renderings."""
+    return subjects + [replace(s, key=f"{s.key}-seed{n}", renderings={}, truth=None, opening=None, seed=n)
+                       for n in range(1, seeds) for s in subjects]
+
+
+def generate(speaker: Speaker, subjects: list[Subject], seconds: float, seed: int, bar: Progress) -> None:
+    """The speaker streams every subject's text, several at once."""
+    task = bar.add_task(f"streaming, {speaker.column}", total=len(subjects))
+    for number in sorted({s.seed for s in subjects}):
+        mine = [s for s in subjects if s.seed == number]
+        for first in range(0, len(mine), TOGETHER):
+            some = mine[first:first + TOGETHER]
+            takes, _, latents = speak(speaker.character, together(some), speaker.plan, seconds,
+                                      seed + 1000 * number + first)
+            for subject, take in zip(some, takes, strict=True):
+                subject.renderings[speaker.column] = take
+            speaker.chunks += latents
+            bar.advance(task, len(some))
+
+
+def _long_stream(cfg: RunConfig, main: Speaker, clips: list[Subject], train: LatentStore, bar: Progress
+                 ) -> tuple[Rendering, TimingRecord] | None:
+    """One stream of ``drift_s`` seconds, alone on the machine: drift and speed."""
+    seconds = cfg.evaluate.drift_s
+    if not seconds:
+        return None
+    clock = main.character.clock
+    pace = words_per_chunk(train, clock) / float(clock.chunk_seconds)
+    task = bar.add_task("long stream", total=int(seconds / float(clock.chunk_seconds)) + 1)
+    prompt = long_prompt(clips[0], [s.text for s in clips], seconds, pace)
+    takes, record, latents = speak(main.character, prompt, main.plan, seconds, cfg.evaluate.seed,
+                                   lambda: bar.advance(task))
+    main.chunks += latents
+    return takes[0], record
+
+
+def _pointer_tracks(cfg: RunConfig, character: Character, val: LatentStore, bar: Progress
+                    ) -> tuple[PointerTrack, PointerTrack]:
+    """The pointer over real held-out sound until ``pointer_items`` chunks are seen: (forced, free)."""
+    wide = EvaluationSet(val, character.clock, character.window, character.units, len(val.clips), cfg.evaluate.seed)
+    tracks = PointerTrack(), PointerTrack()
+    task = bar.add_task("pointer on real sound", total=cfg.evaluate.pointer_items)
+    for i in range(len(wide)):
+        truth, batch = wide.truth(i), wide.batch(i, 1).to(next(character.orchestrator.parameters()).device)
+        for track, forced in zip(tracks, (True, False), strict=True):
+            track.extend(pointer_on_sound(character, batch, truth.video, truth.audio, truth.words, forced))
+        bar.update(task, completed=len(tracks[0].true))
+        if len(tracks[0].true) >= cfg.evaluate.pointer_items:
+            break
+    return tracks
+
+
+def _add_long(report: Report, directory: RunDirectory, long: tuple[Rendering, TimingRecord], clips: list[Subject],
+              main: Speaker, window_s: float) -> None:
+    """Drift and speed of the long stream; a recorded clip's drift beside it."""
+    rendering, record = long
+    clock = main.character.clock
+    longest = max((c.renderings.get("real") or c.renderings["codec"] for c in clips), key=lambda r: len(r.frames))
+    drift_rows(report, {"real": longest, main.column: rendering}, clock, window_s)
+    speed = record.summary()
+    report.add("speed", "real-time factor", {main.column: speed["real_time_factor"]},
+               note=f"first chunk {speed['first_chunk_s']:.2f} s, p95 {speed['chunk_p95_s']:.2f} s of "
+                    f"{speed['chunk_budget_s']:.2f} s, {speed['deadline_misses']:.0f} deadlines missed; 1 keeps up")
+    record.save(directory.stage("evaluate") / "timing.json")
+    folder = directory.stage("evaluate") / "videos"
+    write_clip(folder / f"long-{main.column}.mp4", rendering.frames, rendering.sound, clock.fps, clock.sample_rate)
+    row = ClipRow("long stream", f"{len(rendering.frames) / clock.fps:.1f} s, all clips' texts one after another")
+    row.videos[main.column] = f"videos/long-{main.column}.mp4"
+    report.clips.append(row)

@@ -1,0 +1,34 @@
+"""What stands beside the page: per clip and column an mp4, a still of its middle, and a strip."""
+
+from __future__ import annotations
+
+from rich.progress import Progress
+
+from pipelines.evaluating.material import Subject
+from pipelines.run_directory import RunDirectory
+from streamchar.clock import ChunkClock
+from streamchar.evaluation.report import CHEATS, ClipRow, Report
+from streamchar.evaluation.strip import still_image, strip_image
+from streamchar.streaming.muxer import write_clip
+
+MOST_CHEATS = 1
+"""Clips whose cheats are shown; they look alike."""
+
+
+def show_clips(directory: RunDirectory, subjects: list[Subject], report: Report, clock: ChunkClock, bar: Progress,
+               most: int = 24) -> None:
+    """Write the files of up to ``most`` subjects and enter them in the report."""
+    folder = directory.stage("evaluate") / "videos"
+    for n, subject in enumerate(bar.track(subjects[:most], description="videos")):
+        row = ClipRow(subject.key, subject.text)
+        for column, r in subject.renderings.items():
+            if not len(r.frames) or (column in CHEATS and n >= MOST_CHEATS):
+                continue
+            name = f"{subject.key}-{column}"
+            row.videos[column], row.posters[column] = f"videos/{name}.mp4", f"videos/{name}-still.png"
+            write_clip(folder / f"{name}.mp4", r.frames, r.sound, clock.fps, clock.sample_rate)
+            still_image(r.frames).save(folder / f"{name}-still.png")
+            strip_image(r.frames, r.sound, clock.fps).save(folder / f"{name}.png")
+        report.clips.append(row)
+    if len(subjects) > most:
+        report.notes.append(f"The page shows {most} of {len(subjects)} clips; all are scored.")
