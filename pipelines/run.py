@@ -147,6 +147,9 @@ def check_inputs(cfg: RunConfig, directory: RunDirectory) -> None:
         InputError: naming the stage that makes the missing input.
     """
     if cfg.stage == "evaluate" and cfg.evaluate.folder:
+        from pipelines.evaluating.given import check_folder
+
+        check_folder(Path(cfg.evaluate.folder))
         return  # clips of a folder need no run
     if cfg.stage == "encode" and cfg.data.shards is None:
         directory.input("prepare", "shards")

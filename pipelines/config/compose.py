@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -36,8 +37,15 @@ def compose(line: CommandLine) -> RunConfig:
     layers.add_overrides(line)
     layers.set("preset", preset, "command line")
     cfg = layers.build(to_run=not line.flags & {"--cfg", "--dry-run"})
-    cfg.name = cfg.name or preset
+    cfg.name = cfg.name or _name_of_given_clips(cfg) or preset
     return cfg
+
+
+def _name_of_given_clips(cfg: RunConfig) -> str:
+    """Others' clips have a report of their own: it must not replace the one of the preset's run."""
+    if cfg.stage != "evaluate" or not cfg.evaluate.folder:
+        return ""
+    return "given-" + re.sub(r"[^\w.+-]+", "-", Path(cfg.evaluate.folder).name)
 
 
 def to_yaml(value: Any) -> str:

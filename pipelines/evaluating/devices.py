@@ -13,6 +13,7 @@ from streamchar.evaluation.asr import NetworkRecogniser
 from streamchar.evaluation.deep_features import I3DFeatures, InceptionFeatures
 from streamchar.evaluation.dnsmos import Dnsmos
 from streamchar.evaluation.face_identity import FaceIdentity
+from streamchar.evaluation.syncnet_field import FieldSyncNet, load_field_syncnet
 from streamchar.evaluation.voice_identity import VoiceIdentity
 
 log = logging.getLogger(__name__)
@@ -30,6 +31,7 @@ class Devices:
     recogniser: NetworkRecogniser | None = None
     inception: InceptionFeatures | None = None
     i3d: I3DFeatures | None = None
+    syncnet: FieldSyncNet | None = None
     missing: dict[str, str] = field(default_factory=dict)
 
 
@@ -65,6 +67,8 @@ def open_devices(parts: str | None, real_faces: bool) -> Devices:
     found.recogniser = take("words by a network", "asr", NetworkRecogniser)
     found.inception = take("Frechet distance, Inception", "inception/inception-2015-12-05.pt", InceptionFeatures)
     found.i3d = take("Frechet distance, I3D", "i3d/i3d_torchscript.pt", I3DFeatures)
+    if real_faces:
+        found.syncnet = take("Sync-C, Sync-D (SyncNet v2)", "syncnet/syncnet_v2.model", load_field_syncnet)
     for what, pattern in found.missing.items():
         log.info("not measured: %s (no %s in evaluate.parts)", what, pattern)
     return found

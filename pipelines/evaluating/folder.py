@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 from rich.progress import Progress
@@ -15,6 +16,8 @@ from pipelines.evaluating.showing import show_clips
 from pipelines.run_directory import RunDirectory
 from streamchar.evaluation.report import Report
 
+log = logging.getLogger(__name__)
+
 
 def score_folder(cfg: RunConfig, directory: RunDirectory, bar: Progress) -> Report:
     """The report on the clips of ``evaluate.folder``: one column, beside what needs no model.
@@ -26,10 +29,18 @@ def score_folder(cfg: RunConfig, directory: RunDirectory, bar: Progress) -> Repo
     clock = cfg.clock.chunk_clock(SAMPLE_RATE / 640, SAMPLE_RATE)  # the latents' rate plays no part here
     devices = open_devices(cfg.evaluate.parts, real_faces=cfg.evaluate.mouth != "puppet")
     subjects, clock = given_clips(folder, clock, bar)
-    report = Report(f"Evaluation of {folder.name}", {"folder": folder.name, "clips": len(subjects), "fps": clock.fps})
+    if cfg.evaluate.cheats:
+        log.warning("evaluate.cheats: cheats are made of a run's recorded clips; none are scored beside given ones")
+    report = Report(f"Evaluation of {folder.name}", {
+        "folder": folder.name, "clips": len(subjects), "left out": len([*folder.glob("*.mp4")]) - len(subjects),
+        "fps": f"{clock.fps:g}"})
     show_clips(directory, subjects, report, clock, bar)
     means = Means(devices, choose_mouth(cfg.evaluate, None, [], None), [s.text for s in subjects], [])
     score(report, subjects, means, cfg.evaluate, clock, "given", bar)
-    report.notes.append("Where a clip has no KEY.png, its own first frame is the reference: identity, colour and "
-                        "sharpness then say only how it changes.")
+    own = sum(not (folder / f"{s.key}.png").is_file() for s in subjects)
+    if own:
+        report.notes.append(f"{own} of {len(subjects)} clips have no KEY.png: their own first frame is the reference, "
+                            "and identity, colour and sharpness say only how they change.")
+    report.notes.append("What is compared with a run's recorded clips is not measured here: relative identity, motion "
+                        "as a share of theirs, similarity of the voice.")
     return report

@@ -14,6 +14,7 @@ from pipelines.evaluating.material import Rendering, Subject
 from streamchar.clock import ChunkClock
 from streamchar.errors import InputError
 from streamchar.streaming.reading import read_clip
+from streamchar.transcript import normalise_words
 
 log = logging.getLogger(__name__)
 
@@ -25,13 +26,12 @@ def given_clips(folder: Path, clock: ChunkClock, bar: Progress) -> tuple[list[Su
 
     A clip is ``KEY.mp4`` with its text in ``KEY.json`` (``text``, and optionally ``speaker``) or ``KEY.txt``, and
     perhaps the reference picture ``KEY.png``; without one its first frame is the reference. A clip that cannot be read
-    or has no text is left out and said.
+    or has no words in its text is left out and said.
 
     Raises:
         InputError: where there is no folder, no usable clip, or clips of different frame rates.
     """
-    if not folder.is_dir():
-        raise InputError(f"clips={folder} is no folder; give one with KEY.mp4 and KEY.txt or KEY.json")
+    check_folder(folder)
     paths = sorted(folder.glob("*.mp4"))
     subjects, left_out = [], []
     rates: dict[float, str] = {}
@@ -50,19 +50,31 @@ def given_clips(folder: Path, clock: ChunkClock, bar: Progress) -> tuple[list[Su
                          + (f" ({left_out[0]})" if left_out else "; expected KEY.mp4 with KEY.txt or KEY.json"))
     if len(rates) > 1:
         raise InputError("clips of one folder must have one frame rate, got "
-                         + ", ".join(f"{fps:g} fps ({name})" for fps, name in rates.items()))
+                         + ", ".join(f"{fps:g} fps ({name})" for fps, name in rates.items())
+                         + "; score each rate's clips in a folder of their own, or convert them")
     return subjects, replace(clock, fps=next(iter(rates)), sample_rate=SAMPLE_RATE)
+
+
+def check_folder(folder: Path) -> None:
+    """Raises InputError where ``folder`` is none, or holds no mp4."""
+    if not folder.is_dir():
+        raise InputError(f"clips={folder} is no folder; give one with KEY.mp4 and KEY.txt or KEY.json")
+    if not any(folder.glob("*.mp4")):
+        raise InputError(f"clips={folder} holds no mp4; expected KEY.mp4 with KEY.txt or KEY.json")
 
 
 def _read(path: Path) -> tuple[Subject, float]:
     told = _told(path)
+    text = str(told["text"]).strip()
+    if not normalise_words(text):
+        raise InputError("its text holds no words")
     frames, sound, fps = read_clip(path, SAMPLE_RATE)
     picture = path.with_suffix(".png")
     reference = _picture(picture, frames) if picture.is_file() else frames[0]
     size = int(len(frames) / fps * SAMPLE_RATE)
     take = Rendering(frames, np.pad(sound[:size], (0, max(size - len(sound), 0))))
     speaker = str(told.get("speaker", ""))
-    return Subject(path.stem, str(told["text"]).strip(), reference, {"given": take}, speaker=speaker, look=speaker), fps
+    return Subject(path.stem, text, reference, {"given": take}, speaker=speaker, look=speaker), fps
 
 
 def _told(path: Path) -> dict[str, object]:

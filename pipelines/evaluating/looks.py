@@ -30,10 +30,12 @@ def identity_rows(report: Report, subjects: list[Subject], others: list[Frames])
     kept = against_reference(subjects, identity_distance)
     looks = {s.look: s.renderings["codec"].frames for s in subjects if "codec" in s.renderings}
     scale = calibrate([*looks.values(), *others])
-    report.measure("identity", "distance to the reference", kept, {"baseline": scale.different},
-                   note=f"colour layout and histogram, 0 to 1; frames of one clip differ by {scale.same:.3f}",
+    other = np.isfinite(scale.different)
+    report.measure("identity", "distance to the reference", kept, {"baseline": scale.different} if other else {},
+                   note="colour layout and histogram, 0 to 1"
+                        + (f"; frames of one clip differ by {scale.same:.3f}" if np.isfinite(scale.same) else ""),
                    baseline="another character")
-    if not np.isfinite(scale.different):
+    if not other:
         return  # one character only: there is no other to be far from
     report.measure("identity", "relative", {c: [scale.relative(v) for v in d] for c, d in kept.items()},
                    {"baseline": 1.0}, note="0: as near as frames of one clip, 1: another character")
@@ -73,8 +75,11 @@ def picture_rows(report: Report, subjects: list[Subject]) -> None:
     for subject in subjects:
         for column, r in subject.renderings.items():
             energy.setdefault(column, []).append(motion_energy(r.frames).whole)
-    goal = float(np.nanmean(energy.get("real") or energy.get("codec") or [float("nan")]))
     report.measure("picture", "motion", energy, better="high", note="grey levels per frame")
+    real = [v for v in energy.get("real") or energy.get("codec") or [] if np.isfinite(v)]
+    if not real:
+        return
+    goal = float(np.mean(real))
     report.measure("picture", "dynamic", {c: [dynamic_share(v, goal) for v in e] for c, e in energy.items()},
                    better="high", note="motion as a share of the real clips', at most 1; 0: frozen")
 

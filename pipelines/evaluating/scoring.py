@@ -12,22 +12,25 @@ from pipelines.evaluating.lips import sync_rows
 from pipelines.evaluating.looks import Frames, face_rows, identity_rows, picture_rows
 from pipelines.evaluating.material import Subject
 from pipelines.evaluating.mouths import Mouth
+from pipelines.evaluating.syncnets import syncnet_rows
 from pipelines.evaluating.voices import quality_rows, voice_rows
 from pipelines.evaluating.words import word_rows
 from streamchar.clock import ChunkClock
 from streamchar.evaluation.config import EvaluateConfig
 from streamchar.evaluation.report import Report
+from streamchar.evaluation.syncnet import SyncNet
 
 
 @dataclass
 class Means:
-    """What the measures need beside the clips: devices, the mouth detector, training texts (the recogniser's language)
-    and frames of other characters (the scale of identity)."""
+    """What the measures need beside the clips: devices, the mouth detector, training texts (the recogniser's language),
+    frames of other characters (the scale of identity), and our SyncNet where it is wanted."""
 
     devices: Devices
     mouth: Mouth | None
     texts: list[str]
     others: list[Frames]
+    syncnet: SyncNet | None = None
 
 
 def score(report: Report, subjects: list[Subject], means: Means, cfg: EvaluateConfig, clock: ChunkClock, main: str,
@@ -37,6 +40,7 @@ def score(report: Report, subjects: list[Subject], means: Means, cfg: EvaluateCo
         word_rows(report, subjects, means.texts, means.devices, clock, main, cfg.seed, bar)
     if means.mouth is not None:
         sync_rows(report, subjects, means.mouth, clock, cfg.max_lag, main)
+    syncnet_rows(report, subjects, means.syncnet, means.devices, clock, bar)
     identity_rows(report, subjects, means.others)
     face_rows(report, subjects, means.devices)
     picture_rows(report, subjects)
@@ -45,4 +49,4 @@ def score(report: Report, subjects: list[Subject], means: Means, cfg: EvaluateCo
     deep_rows(report, subjects, means.devices)
     if means.devices.missing:
         report.notes.append("Not measured, for want of a file in evaluate.parts: "
-                            + ", ".join(f"{what} ({name})" for what, name in means.devices.missing.items()) + ".")
+                            + "; ".join(f"{what} ({name})" for what, name in means.devices.missing.items()) + ".")

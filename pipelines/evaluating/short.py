@@ -22,6 +22,7 @@ from pipelines.evaluating.scoring import Means, score
 from pipelines.evaluating.sentences import asked_anew
 from pipelines.evaluating.showing import show_clips
 from pipelines.evaluating.streams import long_prompt, real_chunks, speak, together
+from pipelines.evaluating.syncnets import our_syncnet
 from pipelines.run_directory import RunDirectory
 from pipelines.stages.stream import plan_of
 from streamchar.evaluation.pointer_track import PointerTrack, pointer_on_sound
@@ -81,7 +82,9 @@ def short_protocol(cfg: RunConfig, directory: RunDirectory, bar: Progress) -> Re
         add_cheats(clips, clock.fps, clock.sample_rate, options.seed)
     show_clips(directory, subjects, report, clock, bar)
     mouth = choose_mouth(options, train, clips, video)
-    means = Means(devices, mouth, texts, other_looks(train, {s.look for s in clips}, video))
+    syncnet = our_syncnet(directory.stage("evaluate") / "syncnet", train, clock, cfg.data.size, options.syncnet_clips,
+                          options.seed, bar) if options.syncnet_clips else None
+    means = Means(devices, mouth, texts, other_looks(train, {s.look for s in clips}, video), syncnet)
     score(report, subjects, means, options, clock, main.column, bar)
     rate = words_per_chunk(train, clock)
     pointer_rows(report, forced, free, rate, main.column)

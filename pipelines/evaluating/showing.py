@@ -26,7 +26,8 @@ def show_clips(directory: RunDirectory, subjects: list[Subject], report: Report,
                 continue
             name = f"{subject.key}-{column}"
             row.videos[column], row.posters[column] = f"videos/{name}.mp4", f"videos/{name}-still.png"
-            write_clip(folder / f"{name}.mp4", r.frames, r.sound, clock.fps, clock.sample_rate)
+            high, wide = (size // 2 * 2 for size in r.frames.shape[1:3])  # h264 wants even sizes
+            write_clip(folder / f"{name}.mp4", r.frames[:, :high, :wide], r.sound, clock.fps, clock.sample_rate)
             still_image(r.frames).save(folder / f"{name}-still.png")
             strip_image(r.frames, r.sound, clock.fps).save(folder / f"{name}.png")
         report.clips.append(row)

@@ -29,7 +29,9 @@ def voice_rows(report: Report, subjects: list[Subject], devices: Devices, clock:
     found: dict[str, list[float]] = {}
     strangers: list[float] = []
     for subject in subjects:
-        own = [e for s, e in known if s.speaker == subject.speaker and s.key != subject.key]
+        # another seed's copy of a clip has its text, and is not compared with that clip either
+        own = [e for s, e in known if s.speaker == subject.speaker and s.key != subject.key
+               and (not s.text or s.text != subject.text)]
         for column, r in subject.renderings.items():
             bar.advance(task)
             if not own or not len(r.sound):

@@ -43,9 +43,7 @@ def word_rows(report: Report, subjects: list[Subject], known: list[str], devices
             + ("the GRID grammar" if grid(language) else "a bigram of the texts"), "shuffled transcripts")
     report.add("words", "character errors", {c: 100 * s.cer for c, s in scores.items()}, unit="%")
     _parts(report, heard, main, seed)
-    _noise(report, recogniser, subjects, clock, seed)
-    if grid(language):
-        _slots(report, heard)
+    _noise(report, recogniser, subjects, clock, main, seed)
     free = heard if not grid(language) else hear_all(PocketsphinxBigram(language), subjects, clock, bar,
                                                      "hearing words, bigram")
     if free is not heard:
@@ -59,16 +57,21 @@ def word_rows(report: Report, subjects: list[Subject], known: list[str], devices
         network = hear_all(devices.recogniser, subjects, clock, bar, "hearing words, network")
         _errors(report, "word errors, network", {c: score_of(f, seed) for c, f in network.items()}, {},
                 "heard by the model in asr/")
+    if grid(language):
+        _slots(report, heard)
 
 
 def hear_all(recogniser: Recogniser, subjects: list[Subject], clock: ChunkClock, bar: Progress, what: str) -> Heard:
-    """Recognise every rendering once; clips without text are left out."""
+    """Recognise every sound once (columns may share it); clips without text are left out."""
     spoken = [s for s in subjects if s.text]
     task = bar.add_task(what, total=sum(len(s.renderings) for s in spoken))
     heard: Heard = {}
+    told: dict[int, str] = {}
     for subject in spoken:
         for column, r in subject.renderings.items():
-            heard.setdefault(column, []).append((subject, hear(recogniser, r.sound, clock)))
+            if id(r.sound) not in told:
+                told[id(r.sound)] = hear(recogniser, r.sound, clock)
+            heard.setdefault(column, []).append((subject, told[id(r.sound)]))
             bar.advance(task)
     return heard
 
@@ -107,12 +110,13 @@ def _parts(report: Report, heard: Heard, main: str, seed: int) -> None:
                    note=f"largest less smallest of {', '.join(f'{e:.1f}' for e in each)} %")
 
 
-def _noise(report: Report, recogniser: Recogniser, subjects: list[Subject], clock: ChunkClock, seed: int) -> None:
-    """What a recogniser hears in noise as loud as the speech."""
+def _noise(report: Report, recogniser: Recogniser, subjects: list[Subject], clock: ChunkClock, main: str,
+           seed: int) -> None:
+    """What a recogniser hears in noise as loud as the speech: the recorded one's, or column ``main``'s."""
     rng, found = np.random.default_rng(seed), []
     for subject in subjects:
-        speech = source(subject)
-        if speech is None or not subject.text:
+        speech = source(subject) or subject.renderings.get(main)
+        if speech is None or not subject.text or not len(speech.sound):
             continue
         loud = float(np.sqrt(np.mean(speech.sound**2)))
         found.append((subject, hear(recogniser, rng.standard_normal(len(speech.sound)) * loud, clock)))

@@ -8,6 +8,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from pipelines.config.schema import RunConfig
 from pipelines.evaluating.folder import score_folder
+from pipelines.evaluating.long import long_protocol
 from pipelines.evaluating.short import short_protocol
 from pipelines.gate.gate import run_gate
 from pipelines.run_directory import RunDirectory
@@ -27,7 +28,8 @@ def run(cfg: RunConfig, directory: RunDirectory) -> None:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
                TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True) as bar:
-        report = (score_folder if cfg.evaluate.folder else short_protocol)(cfg, directory, bar)
+        protocol = long_protocol if cfg.evaluate.protocol == "long" else short_protocol
+        report = (score_folder if cfg.evaluate.folder else protocol)(cfg, directory, bar)
     folder = directory.stage("evaluate")
     report.save(folder)
     wide = console if console.is_terminal and console.width >= 120 else Console(width=max(console.width, 150))

@@ -54,6 +54,15 @@ class EvaluateConfig:
     gate: bool = False
     """At the end: does a model that learnt up to 8 clips by heart say them again, from files, its data moved away?
     The stage fails where it does not (see ``evaluate/gate/``)."""
+    syncnet_clips: int = 0
+    """Recorded training clips that our SyncNet is trained on (some 3 minutes of one core, once per run); 0: none. Its
+    numbers are its own: published ones come from ``syncnet/syncnet_v2.model``."""
+    streams: int = 5
+    """Streams of the long protocol."""
+    stream_s: float = 60.0
+    """Seconds of each of them; their transcripts outlast it."""
+    windows: int = 5
+    """Equal parts of a long stream whose scores are compared."""
     seed: int = 1234
     """Noise of the evaluation streams."""
 
@@ -62,9 +71,15 @@ class EvaluateConfig:
         found = []
         if self.protocol not in ("short", "long"):
             found.append(f"evaluate.protocol={self.protocol!r} must be short or long")
+        if self.folder and (self.gate or self.teacher or self.protocol == "long"):
+            found.append("clips=DIR scores clips that are there: leave evaluate.gate, evaluate.teacher and "
+                         "protocol=long out, which need a model")
         if self.new_sentences < 0 or self.seeds < 1 or self.quality_clips < 1:
             found.append(f"evaluate.new_sentences={self.new_sentences} must not be negative, seeds={self.seeds} and "
                          f"quality_clips={self.quality_clips} at least 1")
+        if self.streams < 1 or self.windows < 2 or self.stream_s <= 0:
+            found.append(f"evaluate.streams={self.streams} must be at least 1, windows={self.windows} at least 2 and "
+                         f"stream_s={self.stream_s} positive")
         if self.clips < 1:
             found.append(f"evaluate.clips={self.clips} must be at least 1")
         if self.seconds <= 0 or self.drift_s < 0:

@@ -29,8 +29,9 @@ class FaceMesh:
 
     def __init__(self, model: str | Path | None) -> None:
         if not model or not Path(model).is_file():
-            raise InputError(f"face mesh model {model} does not exist; put MediaPipe's face_landmarks_detector.tflite "
-                             "into mediapipe_face/ of evaluate.parts=FOLDER")
+            raise InputError((f"face mesh model {model} does not exist" if model else "no face mesh model is given")
+                             + "; put MediaPipe's face_landmarks_detector.tflite into mediapipe_face/ of "
+                             "evaluate.parts=FOLDER")
         try:
             from ai_edge_litert.interpreter import Interpreter
         except ImportError as error:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from html import escape
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 if TYPE_CHECKING:
     from streamchar.evaluation.report import ClipRow, Report
 
 STYLE = """
 :root{--paper:#fbfaf8;--card:#fff;--ink:#22242a;--soft:#6c707a;--line:#e4e2dd;--accent:#2e6ea0;
---real:#7a7f88;--codec:#b08a3c;--student:#2e6ea0;--teacher:#8a4f9e;--given:#2e6ea0;--baseline:#c9c5bd;
+--real:#7a7f88;--codec:#b08a3c;--student:#2e6ea0;--teacher:#8a4f9e;--given:#2e6ea0;--no_sink:#c0603a;--open_loop:#4f8f5a;--baseline:#c9c5bd;
 --still:#b0643c;--swapped:#5d8f3a;--one:#a04a6e;--noise:#9a9a9a}
 @media(prefers-color-scheme:dark){:root{--paper:#15171b;--card:#1d2026;--ink:#e7e8ea;--soft:#9a9fa9;--line:#2e323a;
---accent:#7db4e0;--real:#a4a9b3;--codec:#d6b36a;--student:#7db4e0;--teacher:#c596d8;--baseline:#4a4f59}}
+--accent:#7db4e0;--real:#a4a9b3;--codec:#d6b36a;--student:#7db4e0;--teacher:#c596d8;--given:#7db4e0;--baseline:#4a4f59}}
 *{box-sizing:border-box}
 body{margin:0;background:var(--paper);color:var(--ink);font:15px/1.55 system-ui,-apple-system,"Segoe UI",sans-serif}
 main{max-width:1120px;margin:0 auto;padding:40px 24px 80px}
@@ -28,7 +29,9 @@ th{font-weight:600;font-size:13px;color:var(--soft)}td{font-variant-numeric:tabu
 td.note,th.note{text-align:left;color:var(--soft);font-size:13px;white-space:normal;min-width:260px}
 tr.group td{font-size:12px;letter-spacing:.06em;text-transform:uppercase;color:var(--soft);padding-top:16px}
 td.model{font-weight:600}td small{display:block;color:var(--soft);font-weight:400;font-size:11.5px}
-.clip{background:var(--card);border:1px solid var(--line);border-radius:10px;padding:16px 18px;margin-bottom:16px}
+.clip{background:var(--card);border:1px solid var(--line);border-radius:10px;padding:16px 18px}
+.clips{display:grid;gap:16px;grid-template-columns:minmax(0,1fr)}
+.clips.single{grid-template-columns:repeat(auto-fill,minmax(min(240px,100%),1fr))}
 .clip h3{margin:0 0 2px;font-size:15px}.clip p.say{margin:0 0 12px}
 .videos{display:grid;grid-template-columns:repeat(auto-fit,minmax(200px,1fr));gap:14px}
 figure{margin:0;max-width:260px}video{width:100%;border-radius:8px;background:#000;display:block}
@@ -38,22 +41,26 @@ figcaption{font-size:13px;color:var(--soft);margin-top:6px}figcaption b{color:va
 .curve h3{margin:0 0 6px;font-size:14px}svg{width:100%;height:auto;display:block}
 svg text{fill:var(--soft);font-size:11px}.axis{stroke:var(--line)}
 .key{font-size:13px;color:var(--soft)}.key i{display:inline-block;width:14px;height:3px;margin:0 5px 3px 12px}
-.notes{color:var(--soft);padding-left:18px}
+.notes{color:var(--soft);padding-left:18px}.soft{color:var(--soft);margin:-6px 0 14px}
 """
 
 
 def page(report: Report) -> str:
     """The page's HTML; videos are referred to relative to it."""
+    from streamchar.evaluation.report import CHEATING
+
     facts = "".join(f"<span>{escape(str(k))} <b>{escape(str(v))}</b></span>" for k, v in report.facts.items())
     parts = [f"<h1>{escape(report.title)}</h1><div class=facts>{facts}</div>", "<h2>Numbers</h2>",
              _numbers(report, report.columns())]
     if report.columns(cheats=True):
-        parts += ["<h2>What must look bad</h2>", _numbers(report, report.columns(cheats=True))]
+        parts += [f"<h2>What must look bad</h2><p class=soft>{escape(CHEATING)}</p>",
+                  _numbers(report, report.columns(cheats=True))]
     if report.curves:
         parts += ["<h2>Curves</h2><div class=curves>",
                   *[_curve(name, lines) for name, lines in report.curves.items()], "</div>"]
     if report.clips:
-        parts += ["<h2>Clips</h2>", *[_clip(c) for c in report.clips]]
+        kind = "clips single" if all(len(c.videos) < 2 for c in report.clips) else "clips"
+        parts += [f'<h2>Clips</h2><div class="{kind}">', *map(_clip, report.clips), "</div>"]
     if report.notes:
         items = "".join(f"<li>{escape(n)}</li>" for n in report.notes)
         parts.append(f"<h2>How to read this</h2><ul class=notes>{items}</ul>")
@@ -66,7 +73,8 @@ def page(report: Report) -> str:
 def _numbers(report: Report, columns: list[str]) -> str:
     from streamchar.evaluation.report import CHEATS, MODELS, TITLES
 
-    judged = [c for c in columns if c in CHEATS] or columns
+    cheats = [c for c in columns if c in CHEATS]
+    judged = cheats or columns
     head = "".join(f"<th>{TITLES[c]}</th>" for c in columns)
     rows, group = [], None
     for row in report.rows:
@@ -77,9 +85,10 @@ def _numbers(report: Report, columns: list[str]) -> str:
             rows.append(f"<tr class=group><td colspan={len(columns) + 2}>{escape(group)}</td></tr>")
         cells = "".join(f"<td class={'model' if c in MODELS else 'other'}>{escape(row.text(c))}"
                         f"<small>{escape(row.spread(c))}</small></td>" for c in columns)
-        note = row.remark()
-        rows.append(f"<tr><td>{escape(row.name)}</td>{cells}<td class=note>{escape(note)}</td></tr>")
-    return (f"<div class=scroll><table><thead><tr><th>measure</th>{head}<th class=note></th></tr></thead>"
+        note = "" if cheats else f"<td class=note>{escape(row.remark())}</td>"
+        rows.append(f"<tr><td>{escape(row.name)}</td>{cells}{note}</tr>")
+    last = "" if cheats else "<th class=note>what it says</th>"
+    return (f"<div class=scroll><table><thead><tr><th>measure</th>{head}{last}</tr></thead>"
             f"<tbody>{''.join(rows)}</tbody></table></div>")
 
 
@@ -88,18 +97,34 @@ def _clip(clip: ClipRow) -> str:
 
     figures = []
     for column, path in clip.videos.items():
-        poster = f' poster="{escape(clip.posters[column])}"' if column in clip.posters else ""
-        numbers = " \u00b7 ".join(f"{escape(k)} {v:.2f}" for k, v in clip.numbers.get(column, {}).items() if v == v)
+        poster = f' poster="{_address(clip.posters[column])}"' if column in clip.posters else ""
+        numbers = " \u00b7 ".join(_number(k, v) for k, v in clip.numbers.get(column, {}).items() if v == v)
         heard = clip.heard.get(column)
         said = f"<br>heard: {escape(heard) or '(nothing)'}" if heard is not None else ""
-        figures.append(f'<figure><video controls preload="metadata"{poster} src="{escape(path)}"></video>'
+        figures.append(f'<figure><video controls preload="metadata"{poster} src="{_address(path)}"></video>'
                        f"<figcaption><b>{TITLES.get(column, escape(column))}</b> {numbers}{said}</figcaption></figure>")
     return (f"<section class=clip><h3>{escape(clip.key)}</h3><p class=say>{escape(clip.text) or '(quiet)'}</p>"
             f"<div class=videos>{''.join(figures)}</div></section>")
 
 
+def _number(name: str, value: float) -> str:
+    """A number under a video: ``word errors 16.7 %``, ``lag -7``, ``r 0.54``; no break inside."""
+    if name.endswith(" %"):
+        shown = f"{name[:-2]} {value:.1f} %"
+    else:
+        shown = f"{name} {f'{value:.2f}'.rstrip('0').rstrip('.')}"
+    return escape(shown).replace(" ", "&nbsp;")
+
+
+def _address(path: str) -> str:
+    """A relative path as an attribute: file names may hold what addresses and HTML give a meaning."""
+    return escape(quote(path))
+
+
 def _curve(name: str, lines: dict[str, list[tuple[float, float]]], width: int = 420, height: int = 190) -> str:
     """One small SVG plot with an axis box, end values and a key."""
+    from streamchar.evaluation.report import TITLES
+
     points = [p for line in lines.values() for p in line if all(v == v for v in p)]
     if not points:
         return ""
@@ -119,6 +144,6 @@ def _curve(name: str, lines: dict[str, list[tuple[float, float]]], width: int = 
              f'<text x="{left - 5}" y="{bottom}" text-anchor="end">{y0:.3g}</text>'
              f'<text x="{left}" y="{height - 6}">{x0:.3g}</text>'
              f'<text x="{right}" y="{height - 6}" text-anchor="end">{x1:.3g}</text>')
-    key = "".join(f'<i style="background:var(--{escape(c)})"></i>{escape(c)}' for c in lines)
+    key = "".join(f'<i style="background:var(--{escape(c)})"></i>{TITLES.get(c, escape(c))}' for c in lines)
     return (f'<div class=curve><h3>{escape(name)}</h3><svg viewBox="0 0 {width} {height}" role="img">{marks}{drawn}'
             f"</svg><div class=key>{key}</div></div>")

@@ -74,11 +74,12 @@ class PocketsphinxBigram:
         texts = [t for t in texts if t]
         if not texts:
             raise InputError("a recogniser of sentences needs at least one sentence with words; give it transcripts")
-        self._decoder = _open()
-        _teach(self._decoder, {w for t in texts for w in t})
         with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "bigram.lm"
+            spoken, path = Path(folder) / "words.dict", Path(folder) / "bigram.lm"
+            spoken.write_text(_pronunciations({w for t in texts for w in t}))
             path.write_text(bigram_arpa(texts))
+            # beside the whole dictionary a language model takes many seconds to load; the words are the same
+            self._decoder = _open(dict=str(spoken))
             self._decoder.add_lm_file("bigram", str(path))
         self._decoder.activate_search("bigram")
 
@@ -139,12 +140,25 @@ def prepare_sound(wave: Tensor) -> NDArray[np.int16]:
     return (np.clip(samples, -1, 1) * 32767).astype(np.int16)
 
 
-def _open() -> Any:
+def _open(**more: str) -> Any:
     try:
         import pocketsphinx
     except ImportError as error:
         raise InputError("hearing words needs pocketsphinx; install the 'eval' extra: pip install .[eval]") from error
-    return pocketsphinx.Decoder(lm=None, samprate=SAMPLE_RATE, cmn="batch", loglevel="FATAL")
+    return pocketsphinx.Decoder(lm=None, samprate=SAMPLE_RATE, cmn="batch", loglevel="FATAL", **more)
+
+
+def _pronunciations(words: set[str]) -> str:
+    """A dictionary of ``words`` alone: as the whole one says them, each way, or spelled where it lacks them."""
+    whole, lines = _open(), []
+    _teach(whole, words)
+    for word in sorted(words):
+        entry, ways = word, 1
+        while (phones := whole.lookup_word(entry)) is not None:
+            lines.append(f"{entry} {phones}\n")
+            ways += 1
+            entry = f"{word}({ways})"
+    return "".join(lines)
 
 
 def _teach(decoder: Any, words: set[str]) -> None:

@@ -14,14 +14,17 @@ import numpy as np
 
 from streamchar.evaluation.bootstrap import interval
 
-MODELS = ("student", "teacher", "given")
+MODELS = ("student", "teacher", "given", "no_sink", "open_loop")
 CHEATS = ("still", "swapped", "one", "noise")
+CHEATING = ("A still picture with true sound, true pictures with another clip's sound, the first clip whatever is "
+            "asked for, noise: each must be bad in some row.")
 COLUMNS = ("real", "codec", *MODELS, *CHEATS, "baseline")
 TITLES = {"real": "real clips", "codec": "codec floor", "student": "student", "teacher": "teacher",
-          "given": "given clips", "still": "still picture", "swapped": "another's sound", "one": "one sentence",
-          "noise": "noise", "baseline": "no model"}
-"""``given``: clips of a folder. The cheats: a still picture with true sound; true pictures with another clip's sound;
-one clip in place of every other; noise in both."""
+          "given": "given clips", "no_sink": "without sink", "open_loop": "without pointer", "still": "still picture",
+          "swapped": "another's sound", "one": "one sentence", "noise": "noise", "baseline": "no model"}
+"""``given``: clips of a folder. ``no_sink``, ``open_loop``: the model without its sink, or without its pointer. The
+cheats: a still picture with true sound; true pictures with another clip's sound; one clip in place of every other;
+noise in both."""
 
 
 @dataclass
@@ -54,10 +57,10 @@ class Row:
         return f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}"
 
     def spread(self, column: str) -> str:
-        """``low .. high`` of the column's interval; empty where there is none."""
-        if column not in self.intervals:
+        """``low .. high`` of the column's interval; empty where there is none, or all clips are equal."""
+        low, high = self.intervals.get(column, (0.0, 0.0))
+        if low == high:
             return ""
-        low, high = self.intervals[column]
         digits = 0 if self.unit == "%" else 3 if max(abs(low), abs(high)) < 10 else 1
         return f"{low:.{digits}f} .. {high:.{digits}f}" if math.isfinite(low + high) else ""
 
@@ -159,13 +162,14 @@ class Report:
 
         tables = [self._table(self.columns(), self.title, "\n".join(self.notes))]
         if self.columns(cheats=True):
-            tables.append(self._table(self.columns(cheats=True), "What must look bad", ""))
+            tables.append(self._table(self.columns(cheats=True), "What must look bad", CHEATING))
         return Group(*tables)
 
     def _table(self, columns: list[str], title: str, caption: str) -> Any:
+        from rich.markup import escape
         from rich.table import Table
 
-        table = Table(title=title, caption=caption, caption_justify="left")
+        table = Table(title=escape(title), caption=escape(caption), caption_justify="left")
         table.add_column("measure", no_wrap=True)
         for column in columns:
             table.add_column(TITLES[column], justify="right", no_wrap=True)
@@ -177,12 +181,13 @@ class Report:
         for row in self.rows:
             if not any(c in row.values for c in judged):
                 continue
-            if group is not None and row.group != group:
+            if row.group != group:
                 table.add_section()
-            group = row.group
+                group = row.group
+                table.add_row(f"[bold dim]{escape(group)}[/]")
             cells = [row.text(c) + (f"\n[dim]{row.spread(c)}[/]" if c in MODELS and row.spread(c) else "")
                      for c in columns]
-            table.add_row(row.name, *cells, *([] if cheats else [row.remark()]))
+            table.add_row(f"  {escape(row.name)}", *cells, *([] if cheats else [escape(row.remark())]))
         return table
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
@@ -59,16 +60,20 @@ def score_words(references: Sequence[str], heard: Sequence[str], *, resamples: i
 def shuffled_score(references: Sequence[str], heard: Sequence[str], *, seed: int = 0) -> WordScore:
     """Errors against other sentences' transcripts: what speech scores that ignores its text.
 
-    Every reference moves to another sentence (by a random cyclic shift after a random order).
+    Every reference moves to another sentence (by a cyclic shift after a random order). Equal texts lie together and
+    the shift reaches over them: none meets itself, unless one text is more than half of all.
 
     Raises:
         InputError: with fewer than two sentences, or as :func:`score_words`.
     """
     if len(references) < 2:
         raise InputError("shuffled transcripts need at least two sentences; score more clips")
+    said = [" ".join(normalise_words(r)) for r in references]
     order = np.random.default_rng(seed).permutation(len(references))
+    turn = {text: i for i, text in enumerate(dict.fromkeys(said[i] for i in order))}
+    order = np.array(sorted(order, key=lambda i: turn[said[i]]))
     wrong = [""] * len(references)
-    for here, there in zip(order, np.roll(order, 1), strict=True):
+    for here, there in zip(order, np.roll(order, max(Counter(said).values())), strict=True):
         wrong[here] = references[there]
     return score_words(wrong, heard, seed=seed)
 

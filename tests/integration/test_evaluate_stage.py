@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,9 +13,11 @@ from pipelines import build
 from pipelines.config.compose import compose
 from pipelines.config.grammar import parse
 from pipelines.config.schema import RunConfig
-from pipelines.evaluating import short
+from pipelines.evaluating import short, syncnets
 from pipelines.run_directory import RunDirectory
 from pipelines.stages import encode, evaluate, prepare
+from streamchar.evaluation.syncnet_config import SyncNetConfig
+from streamchar.evaluation.syncnet_training import train_syncnet
 from streamchar.rollout.character import Character
 from streamchar.streaming.reading import read_clip
 
@@ -81,3 +84,25 @@ def test_recordings_that_are_gone_leave_the_codec_floor(run: tuple[RunConfig, Ru
     videos = json.loads((directory.stage("evaluate") / "report.json").read_text())["clips"][0]["videos"]
     assert "codec" in videos and "real" not in videos
     assert Path(directory.stage("evaluate") / videos["student"]).is_file()
+
+
+def test_our_syncnet_is_trained_once_on_the_recorded_clips(run: tuple[RunConfig, RunDirectory],
+                                                           monkeypatch: pytest.MonkeyPatch) -> None:
+    cfg, directory = run
+    trained = []
+
+    def short_training(clips, fps, rate, config=None, seed=0, progress=None, device="cpu"):
+        kept = list(clips)
+        trained.append(len(kept))
+        return train_syncnet(kept, fps, rate, SyncNetConfig(steps=3), seed, progress, device)
+
+    monkeypatch.setattr(short, "load_character", random_character)
+    monkeypatch.setattr(syncnets, "train_syncnet", short_training)
+    cfg = replace(cfg, evaluate=replace(cfg.evaluate, syncnet_clips=4, cheats=True, drift_s=0.0, teacher=False))
+    evaluate.run(cfg, directory)
+    evaluate.run(cfg, directory)
+    assert trained == [4]  # the second time it is read back
+    report = json.loads((directory.stage("evaluate") / "report.json").read_text())
+    rows = {r["name"]: r["values"] for r in report["rows"]}
+    assert {"real", "codec", "student", "still", "noise"} <= set(rows["SyncNet, ours: confidence"])
+    assert all(0 <= v <= 2 for v in rows["SyncNet, ours: distance"].values())
