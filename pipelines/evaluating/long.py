@@ -114,8 +114,8 @@ def _stream(variant: Variant, prompt: RolloutBatch, plan: SamplePlan, seconds: f
     memory = character.start(prompt.to(device_of(character.denoiser)), seed, variant.use_sink)
     early = 0
     try:
-        for k, _ in enumerate(session.iterate(stream_chunks(character, memory, plan,
-                                                            ceil(seconds / float(clock.chunk_seconds))))):
+        most = ceil(seconds / float(clock.chunk_seconds) - 1e-6)
+        for k, _ in enumerate(session.iterate(stream_chunks(character, memory, plan, most))):
             early = state_bytes(memory.state_dict()) if k <= SETTLED else early
     finally:
         session.finish()

@@ -31,7 +31,7 @@ def speak(character: Character, batch: RolloutBatch, plan: SamplePlan, seconds: 
     sinks = [MemorySink(clock.fps, audio.sample_rate) for _ in range(len(batch))]
     session = StreamSession(clock, video, audio, sinks, [len(words) for words in batch.words])
     batch = batch.to(device_of(character.denoiser))
-    limit = max(ceil(seconds / float(clock.chunk_seconds)), 1)
+    limit = max(ceil(seconds / float(clock.chunk_seconds) - 1e-6), 1)
     latents: list[list[Latents]] = [[] for _ in sinks]
     try:
         for chunk in session.iterate(stream_chunks(character, batch, plan, limit, seed)):

@@ -10,13 +10,13 @@ from math import ceil
 import torch
 
 from pipelines.evaluating.material import Rendering
+from pipelines.evaluating.streams import speak
 from pipelines.gate.material import GateClip
 from streamchar.evaluation.muted import MutedOrchestrator
 from streamchar.rollout.character import Character
 from streamchar.rollout.plan import SamplePlan
-from streamchar.rollout.stream import stream_chunks
 from streamchar.streaming.prompt import build_prompt, read_picture, read_voice
-from streamchar.streaming.session import MemorySink, StreamSession, device_of
+from streamchar.streaming.session import device_of
 from streamchar.types import RolloutBatch
 
 SLACK_CHUNKS = 2
@@ -72,15 +72,8 @@ def speak_together(condition: Condition, clips: list[GateClip], character: Chara
         vector = null if condition.mute == "null" else torch.zeros_like(null)
         character = replace(character, orchestrator=MutedOrchestrator(character.orchestrator, vector))
         plan = replace(plan, guidance_video=1.0, guidance_audio=1.0)  # away from the null branch leads nowhere now
-    clock, (video, audio) = character.clock, character.codecs()
-    sinks = [MemorySink(clock.fps, audio.sample_rate) for _ in clips]
-    session = StreamSession(clock, video, audio, sinks, [len(w) for w in batch.words])
-    try:
-        for _ in session.iterate(stream_chunks(character, batch, plan, chunk_limit(clips, character), seed)):
-            step()
-    finally:
-        session.finish()
-    condition.takes = [Rendering(s.frames, s.sound, list(p)) for s, p in zip(sinks, session.pointers, strict=True)]
+    seconds = chunk_limit(clips, character) * float(character.clock.chunk_seconds)
+    condition.takes, _, _ = speak(character, batch, plan, seconds, seed, step)
     condition.seconds = time.perf_counter() - began
 
 
