@@ -16,7 +16,7 @@ from streamchar.diffusion.config import DiffusionConfig
 from streamchar.diffusion.noise import NoiseKey
 from streamchar.evaluation.records import PointerRecord
 from streamchar.objectives.conditioning import perturb
-from streamchar.objectives.speech import SpeechLosses, speech_losses
+from streamchar.objectives.speech import SpeechLosses, pointer_samples, speech_losses
 from streamchar.orchestrator.model import Orchestrator
 from streamchar.types import ChunkBatch
 
@@ -43,18 +43,20 @@ class OrchestratorModule(StageModule):
     def training_step(self, batch: ChunkBatch, batch_index: int) -> None:
         values: dict[str, Any] = {}
         total = torch.zeros((), device=self.device)
+        pointer_share = self.options.pointer_share
         for part in micro_batches(batch, self.stage.accumulate):
             key = self.key(part.index, "train")
             part.conditions = perturb(part.conditions, key, self.options.drops)
-            losses = speech_losses(self.orchestrator, part, key, self.diffusion, self.options.pointer_share)
+            losses = speech_losses(self.orchestrator, part, key, self.diffusion, pointer_share)
             share = len(part) / len(batch)
             self.constant_rate.see(part)
             loss = self._total(losses)
             self.manual_backward(loss * share)
             total += loss.detach() * share
+            true = part.pointer[pointer_samples(part, pointer_share)]
             values = {"train/audio": losses.flow.mean(),
                       "train/pointer": losses.pointer.mean(),
-                      "pointer/train_error": (losses.predicted - part.pointer[:len(losses.predicted)]).abs().mean(),
+                      "pointer/train_error": (losses.predicted - true).abs().mean(),
                       **levels("train/audio", losses.flow, losses.sigma)}
         figures = self.step_role("orchestrator", total, batch.keys)
         self.log_step({"train/loss": total, **values, **figures}, len(batch))

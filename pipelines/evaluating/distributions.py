@@ -1,56 +1,70 @@
-"""Rows of the report on distributions: Frechet distances to real clips, in latents and in published features."""
+"""Rows of the report on distributions: Frechet distances to real clips, in latents and in published features.
+
+Every column is compared over the same clips with equally many samples of each, since other characters are another
+distribution. Real samples take turns: the odd ones are the goal, the even ones show how far real is from real.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
 from pipelines.evaluating.devices import Devices
 from pipelines.evaluating.material import Subject
-from pipelines.evaluating.streams import stack
+from pipelines.evaluating.streams import real_chunks, stack
+from streamchar.clock import ChunkClock
 from streamchar.evaluation.frechet import chunk_features, frechet_distance
-from streamchar.evaluation.report import Report
-from streamchar.types import Latents
+from streamchar.evaluation.report import CHEATS, Report
 
 LEAST = 4
 """Samples on each side below which no distance is given."""
 
 
-def latent_rows(report: Report, chunks: dict[str, list[Latents]], real: list[Latents]) -> None:
-    """Frechet distance to real chunks, over equally many chunks; no model: real chunks against other real chunks."""
-    size = min([len(real) // 2, *[len(c) for c in chunks.values()]])
-    if size < LEAST:
-        return
-    # even against odd: both halves hold all clips
-    halves = {"baseline": real[::2][:size], **{c: v[:size] for c, v in chunks.items()}}
-    target = chunk_features(*_pair(real[1::2][:size]))
+def latent_rows(report: Report, subjects: list[Subject], clock: ChunkClock) -> None:
+    """Distances in features of chunk latents."""
     for i, name in enumerate(("video", "audio")):
-        values = {c: frechet_distance(chunk_features(*_pair(v))[i], target[i]) for c, v in halves.items()}
-        report.add("distribution", f"Frechet distance, {name} latents", values,
-                   note=f"{size} chunks against {size} real ones", baseline="other real chunks")
+        pools = [{"real": _features(real_chunks(s, clock), i), **{c: _features(v, i) for c, v in s.latents.items()}}
+                 for s in subjects]
+        _row(report, pools, f"Frechet distance, {name} latents", "chunks")
 
 
 def deep_rows(report: Report, subjects: list[Subject], devices: Devices) -> None:
-    """Frechet distances in features of Inception (frames) and I3D (clips), where those networks are given."""
-    for name, network in (("Inception", devices.inception), ("I3D", devices.i3d)):
+    """Distances in features of Inception (frames) and I3D (clips), where those networks are given."""
+    networks: list[tuple[str, str, Callable[..., Tensor] | None, int]] = [
+        ("Inception", "frames", devices.inception, 1),
+        ("I3D", "clips", devices.i3d, devices.i3d.clip_frames if devices.i3d else 0)]
+    for name, what, network, least in networks:
         if network is None:
             continue
-        features: dict[str, list[Tensor]] = {}
-        least = getattr(network, "clip_frames", 1)
-        for subject in subjects:
-            for column, r in subject.renderings.items():
-                if len(r.frames) >= least:
-                    features.setdefault(column, []).append(network(r.frames))
-        real = torch.cat(features.get("real", [torch.zeros(0, 1)]))
-        columns = {c: torch.cat(f) for c, f in features.items() if c != "real"}
-        size = min([len(real), *map(len, columns.values())], default=0)
-        if size < LEAST:
-            continue
-        report.add("distribution", f"Frechet distance, {name}",
-                   {c: frechet_distance(f[:size], real[:size]) for c, f in columns.items()},
-                   note=f"{size} samples a side, covariances shrunk: compares inside this table only")
+        pools = [{c: network(r.frames) for c, r in s.renderings.items() if len(r.frames) >= least and c not in CHEATS}
+                 for s in subjects]
+        _row(report, pools, f"Frechet distance, {name}", what)
 
 
-def _pair(chunks: list[Latents]) -> tuple[Tensor, Tensor]:
+def _row(report: Report, pools: Sequence[dict[str, Tensor]], name: str, what: str) -> None:
+    """One row from features by column, (N, D) per clip."""
+    columns = set.intersection(*(set(p) for p in pools)) if pools else set()
+    if "real" not in columns:
+        return
+    even: dict[str, list[Tensor]] = {c: [] for c in columns}
+    goal: list[Tensor] = []
+    for pool in pools:
+        count = min(len(pool[c]) for c in columns)
+        goal.append(pool["real"][1:count:2])
+        for column in columns:
+            even[column].append(pool[column][:count:2][:len(goal[-1])])
+    target = torch.cat(goal)
+    if len(target) < LEAST:
+        return
+    values = {("baseline" if c == "real" else c): frechet_distance(torch.cat(f), target) for c, f in even.items()}
+    report.add("distribution", name, values, note=f"{len(target)} {what} a side, the same clips; covariances shrunk: "
+               "compares inside this table only", baseline="other real ones")
+
+
+def _features(chunks: list, which: int) -> Tensor:
+    if not chunks:
+        return torch.zeros(0, 1)
     whole = stack(chunks)
-    return whole.video, whole.audio
+    return chunk_features(whole.video, whole.audio)[which]

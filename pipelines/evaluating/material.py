@@ -20,9 +20,12 @@ from datamodules.quarantine import DamagedSample
 from streamchar.clock import ChunkClock
 from streamchar.codecs.protocol import AudioCodec, VideoCodec
 from streamchar.errors import DataError
-from streamchar.types import RolloutBatch
+from streamchar.types import Latents, RolloutBatch
 
 log = logging.getLogger(__name__)
+
+SEED_MARK = "-seed"
+"""Between a clip's key and the number of the seed."""
 
 
 @dataclass
@@ -40,7 +43,7 @@ class Subject:
 
     reference: (H, W, 3) uint8, or None where nobody knows it. prompt, truth: for clips that a model streams; ``truth``
     only where the clip itself says the text. opening: true mouth opening per frame, where the data tells it. new: the
-    text is a new sentence. seed: of the noise.
+    text is a new sentence. seed: number of the noise. latents: the chunks of generated renderings.
     """
 
     key: str
@@ -54,6 +57,12 @@ class Subject:
     opening: list[float] | None = None
     new: bool = False
     seed: int = 0
+    latents: dict[str, list[Latents]] = field(default_factory=dict)
+
+    @property
+    def group(self) -> str:
+        """The clip that copies with other seeds share."""
+        return self.key.split(SEED_MARK)[0]
 
 
 def held_out(clips: EvaluationSet, number: int, clock: ChunkClock, video: VideoCodec, audio: AudioCodec,

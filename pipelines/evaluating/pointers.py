@@ -12,6 +12,7 @@ from streamchar.evaluation.pointer_error import mean_words_per_chunk, pointer_sc
 from streamchar.evaluation.pointer_track import PointerTrack
 from streamchar.evaluation.recogniser import PocketsphinxAligner
 from streamchar.evaluation.report import Report
+from streamchar.transcript import normalise_words
 
 
 def words_per_chunk(train: LatentStore, clock: ChunkClock) -> float:
@@ -41,7 +42,7 @@ def aligned_pointer_rows(report: Report, subjects: list[Subject], rate: float, c
     takes = [(s, s.renderings[main]) for s in subjects if main in s.renderings]
     found = 0
     for subject, take in takes:
-        said = subject.text.split()[:int(np.ceil(take.pointers[-1]))] if take.pointers else []
+        said = normalise_words(subject.text)[:int(np.ceil(take.pointers[-1]))] if take.pointers else []
         words = aligner.align(wave_of(take.sound, clock), said) if said else None
         if words is None:
             continue

@@ -35,18 +35,23 @@ class Means:
 
 def score(report: Report, subjects: list[Subject], means: Means, cfg: EvaluateConfig, clock: ChunkClock, main: str,
           bar: Progress) -> None:
-    """Add every row that can be measured on ``subjects``; ``main``: the column in question."""
+    """Add every row that can be measured; ``main``: the column in question.
+
+    Words are of all ``subjects``; everything else is of the clips that are there in every column: the first seed, and
+    no new sentences, beside which nothing was recorded.
+    """
+    clips = [s for s in subjects if s.seed == 0 and not s.new]
     if cfg.words and any(s.text for s in subjects):
         word_rows(report, subjects, means.texts, means.devices, clock, main, cfg.seed, bar)
     if means.mouth is not None:
-        sync_rows(report, subjects, means.mouth, clock, cfg.max_lag, main)
-    syncnet_rows(report, subjects, means.syncnet, means.devices, clock, bar)
-    identity_rows(report, subjects, means.others)
-    face_rows(report, subjects, means.devices)
-    picture_rows(report, subjects)
-    voice_rows(report, subjects, means.devices, clock, bar)
-    quality_rows(report, subjects, means.devices, clock, cfg.quality_clips, bar)
-    deep_rows(report, subjects, means.devices)
+        sync_rows(report, clips, means.mouth, clock, cfg.max_lag, main)
+    syncnet_rows(report, clips, means.syncnet, means.devices, clock, bar)
+    identity_rows(report, clips, means.others)
+    face_rows(report, clips, means.devices)
+    picture_rows(report, clips)
+    voice_rows(report, clips, means.devices, clock, bar)
+    quality_rows(report, clips, means.devices, clock, cfg.quality_clips, bar)
+    deep_rows(report, clips, means.devices)
     if means.devices.missing:
         report.notes.append("Not measured, for want of a file in evaluate.parts: "
                             + "; ".join(f"{what} ({name})" for what, name in means.devices.missing.items()) + ".")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from rich.progress import Progress
 
@@ -15,13 +15,13 @@ from pipelines.evaluating.cheats import add_cheats
 from pipelines.evaluating.devices import open_devices
 from pipelines.evaluating.distributions import latent_rows
 from pipelines.evaluating.looks import drift_rows
-from pipelines.evaluating.material import Rendering, Subject, held_out, other_looks
+from pipelines.evaluating.material import SEED_MARK, Rendering, Subject, held_out, other_looks
 from pipelines.evaluating.mouths import choose_mouth
 from pipelines.evaluating.pointers import aligned_pointer_rows, pointer_rows, words_per_chunk
 from pipelines.evaluating.scoring import Means, score
 from pipelines.evaluating.sentences import asked_anew
 from pipelines.evaluating.showing import show_clips
-from pipelines.evaluating.streams import long_prompt, real_chunks, speak, together
+from pipelines.evaluating.streams import long_prompt, speak, together
 from pipelines.evaluating.syncnets import our_syncnet
 from pipelines.run_directory import RunDirectory
 from pipelines.stages.stream import plan_of
@@ -31,7 +31,7 @@ from streamchar.rollout.character import Character
 from streamchar.rollout.plan import SamplePlan, teacher_plan
 from streamchar.streaming.muxer import write_clip
 from streamchar.streaming.timing import TimingRecord
-from streamchar.types import Latents
+from streamchar.transcript import normalise_words
 
 log = logging.getLogger(__name__)
 
@@ -41,12 +41,11 @@ TOGETHER = 16
 
 @dataclass
 class Speaker:
-    """A model under evaluation: its column in the report and how it samples; ``chunks``: latents that it made."""
+    """A model under evaluation: its column in the report and how it samples."""
 
     column: str
     character: Character
     plan: SamplePlan
-    chunks: list[Latents] = field(default_factory=list)
 
 
 def short_protocol(cfg: RunConfig, directory: RunDirectory, bar: Progress) -> Report:
@@ -92,8 +91,12 @@ def short_protocol(cfg: RunConfig, directory: RunDirectory, bar: Progress) -> Re
         aligned_pointer_rows(report, subjects, rate, clock, main.column)
     if long is not None:
         _add_long(report, directory, long, clips, main, options.drift_window_s)
-    latent_rows(report, {s.column: s.chunks for s in speakers},
-                [c for clip in clips for c in real_chunks(clip, clock)])
+    latent_rows(report, clips, clock)
+    cut = [s for s in subjects if (r := s.renderings[main.column]).pointers
+           and r.pointers[-1] < len(normalise_words(s.text)) - 0.01]
+    if cut:
+        report.notes.append(f"{len(cut)} of {len(subjects)} streams ended at evaluate.seconds={options.seconds:g} "
+                            "before their text did: its last words count as errors.")
     report.notes.append(f"{len(clips)} clips: differences within a few points of word error or a few hundredths of "
                         "correlation are noise; intervals are 95 % of a bootstrap over clips.")
     return report
@@ -111,7 +114,8 @@ def speakers_of(cfg: RunConfig, directory: RunDirectory) -> list[Speaker]:
 
 def with_seeds(subjects: list[Subject], seeds: int) -> list[Subject]:
     """The subjects, and copies of them to be streamed with further seeds; only the first has recorded renderings."""
-    return subjects + [replace(s, key=f"{s.key}-seed{n}", renderings={}, truth=None, opening=None, seed=n)
+    return subjects + [replace(s, key=f"{s.key}{SEED_MARK}{n}", renderings={}, latents={}, truth=None,
+                               opening=None, seed=n)
                        for n in range(1, seeds) for s in subjects]
 
 
@@ -124,9 +128,8 @@ def generate(speaker: Speaker, subjects: list[Subject], seconds: float, seed: in
             some = mine[first:first + TOGETHER]
             takes, _, latents = speak(speaker.character, together(some), speaker.plan, seconds,
                                       seed + 1000 * number + first)
-            for subject, take in zip(some, takes, strict=True):
-                subject.renderings[speaker.column] = take
-            speaker.chunks += latents
+            for subject, take, chunks in zip(some, takes, latents, strict=True):
+                subject.renderings[speaker.column], subject.latents[speaker.column] = take, chunks
             bar.advance(task, len(some))
 
 
@@ -140,9 +143,7 @@ def _long_stream(cfg: RunConfig, main: Speaker, clips: list[Subject], train: Lat
     pace = words_per_chunk(train, clock) / float(clock.chunk_seconds)
     task = bar.add_task("long stream", total=int(seconds / float(clock.chunk_seconds)) + 1)
     prompt = long_prompt(clips[0], [s.text for s in clips], seconds, pace)
-    takes, record, latents = speak(main.character, prompt, main.plan, seconds, cfg.evaluate.seed,
-                                   lambda: bar.advance(task))
-    main.chunks += latents
+    takes, record, _ = speak(main.character, prompt, main.plan, seconds, cfg.evaluate.seed, lambda: bar.advance(task))
     return takes[0], record
 
 

@@ -18,14 +18,15 @@ from streamchar.rollout.plan import SamplePlan
 from streamchar.rollout.stream import stream_chunks
 from streamchar.streaming.session import MemorySink, StreamSession, device_of
 from streamchar.streaming.timing import TimingRecord
+from streamchar.transcript import normalise_words
 from streamchar.types import Latents, RolloutBatch
 
 
 def speak(character: Character, batch: RolloutBatch, plan: SamplePlan, seconds: float, seed: int,
-          step: Callable[[], None] = lambda: None) -> tuple[list[Rendering], TimingRecord, list[Latents]]:
+          step: Callable[[], None] = lambda: None) -> tuple[list[Rendering], TimingRecord, list[list[Latents]]]:
     """Streams that run together, kept in memory; ``step`` is called after each chunk.
 
-    Returns a rendering per stream, the timing, and every stream's chunks as latents of batch size 1.
+    Returns a rendering per stream, the timing, and per stream its chunks as latents of batch size 1.
     """
     clock, (video, audio) = character.clock, character.codecs()
     sinks = [MemorySink(clock.fps, audio.sample_rate) for _ in range(len(batch))]
@@ -43,8 +44,7 @@ def speak(character: Character, batch: RolloutBatch, plan: SamplePlan, seconds: 
         session.finish()
     takes = [Rendering(s.frames, s.sound, list(p)) for s, p in zip(sinks, session.pointers, strict=True)]
     # a stream that ended is generated on with the others; what nobody hears is nobody's chunk
-    return takes, session.record, [c for mine, take in zip(latents, takes, strict=True)
-                                   for c in mine[:len(take.pointers)]]
+    return takes, session.record, [mine[:len(take.pointers)] for mine, take in zip(latents, takes, strict=True)]
 
 
 def together(subjects: list[Subject]) -> RolloutBatch:
@@ -73,7 +73,7 @@ def long_prompt(subject: Subject, texts: list[str], seconds: float, words_per_se
     """The subject's character with texts one after another, repeated until they outlast ``seconds``."""
     if subject.prompt is None:
         raise InputError(f"{subject.key} has no prompt to stream from")
-    words = [w for text in texts for w in text.split()]
+    words = [w for text in texts for w in normalise_words(text)]
     need = int(seconds * max(words_per_second, 1.0) * 2) + 1
     words = (words * (need // max(len(words), 1) + 1))[:need] if words else []
     return replace(subject.prompt, words=[words])

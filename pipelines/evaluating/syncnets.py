@@ -53,8 +53,12 @@ def our_syncnet(folder: Path, train: LatentStore, clock: ChunkClock, size: int, 
         log.warning("our SyncNet is not trained: the recorded training clips are not there any more")
         return None
     task = bar.add_task("training our SyncNet", total=None)
-    net = train_syncnet(_recorded(shards, wanted, clock, size), clock.fps, SAMPLE_RATE, seed=seed,
-                        progress=lambda step, steps, _: bar.update(task, completed=step + 1, total=steps))
+    try:
+        net = train_syncnet(_recorded(shards, wanted, clock, size), clock.fps, SAMPLE_RATE, seed=seed,
+                            progress=lambda step, steps, _: bar.update(task, completed=step + 1, total=steps))
+    except DataError as error:
+        log.warning("our SyncNet is not trained: %s", error)
+        return None
     save_syncnet(net, folder)
     mark.write_text(json.dumps(made_of) + "\n")
     return net
@@ -78,8 +82,7 @@ def _recorded(shards: list[str], wanted: set[str], clock: ChunkClock, size: int
 
 def syncnet_rows(report: Report, subjects: list[Subject], ours: SyncNet | None, devices: Devices, clock: ChunkClock,
                  bar: Progress) -> None:
-    """Confidence and distance of every rendering, all of a subject's cut to the shortest of them: both grow with
-    length."""
+    """Confidence and distance of every rendering, all cut to the shortest: both depend on the length."""
     if ours is not None:
         net = ours
         _rows(report, subjects, lambda f, s: sync_distance(net, f, s, clock.fps, clock.sample_rate), clock,
@@ -93,15 +96,15 @@ def syncnet_rows(report: Report, subjects: list[Subject], ours: SyncNet | None, 
 def _rows(report: Report, subjects: list[Subject], measure: Measure, clock: ChunkClock, name: str, note: str,
           bar: Progress) -> None:
     found: dict[str, list[SyncNetScore]] = {}
+    lengths = [len(r.frames) for s in subjects for r in s.renderings.values()]
+    shortest = min((n for n in lengths if n >= LEAST_FRAMES), default=0)
     for subject in bar.track(subjects, description=name.rstrip(":")):
-        lengths = [len(r.frames) for r in subject.renderings.values()]
-        shortest = min((n for n in lengths if n >= LEAST_FRAMES), default=0)
         for column, r in subject.renderings.items():
             if shortest and len(r.frames) >= shortest:
                 sound = r.sound[:round(shortest / clock.fps * clock.sample_rate)]
                 found.setdefault(column, []).append(measure(r.frames[:shortest], sound))
     report.measure("sync", f"{name} confidence", {c: [s.confidence for s in v] for c, v in found.items()},
-                   better="high", note=note)
+                   better="high", note=f"{note}; {shortest} frames each")
     report.measure("sync", f"{name} distance", {c: [s.distance for s in v] for c, v in found.items()})
     report.measure("sync", f"{name} offsets within a frame",
                    {c: [100 * float(abs(s.offset) <= 1) for s in v] for c, v in found.items()}, unit="%", better="high")

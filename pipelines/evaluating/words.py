@@ -12,6 +12,7 @@ from pipelines.evaluating.devices import Devices
 from pipelines.evaluating.material import Subject
 from pipelines.evaluating.voices import wave_of
 from streamchar.clock import ChunkClock
+from streamchar.evaluation.bootstrap import interval
 from streamchar.evaluation.recogniser import GRID_SLOTS, PocketsphinxBigram, Recogniser, grid_sentences, recogniser_for
 from streamchar.evaluation.repetition import repetition_score
 from streamchar.evaluation.report import Report
@@ -26,39 +27,42 @@ def word_rows(report: Report, subjects: list[Subject], known: list[str], devices
               seed: int, bar: Progress) -> None:
     """Word errors of every column; no model: what column ``main`` says, scored against other clips' transcripts.
 
-    ``known``: the training texts, which teach the bigram its language.
+    All rows are of the clips' own sentences, beside which the recordings stand; new sentences have one row, which
+    stands beside it. ``known``: the training texts, which teach the bigram its language.
     """
-    language = [*known, *(s.text for s in subjects)]
-    recogniser = recogniser_for(language)
+    texts, recorded = [s.text for s in subjects], [s for s in subjects if not s.new]
+    by_grammar, free = grid([*known, *texts]), bigram_of(known, texts)
+    recogniser = recogniser_for([*known, *texts]) if by_grammar else free
+    closed = "" if known else "; it was taught these very texts"
     heard = hear_all(recogniser, subjects, clock, bar, "hearing words")
-    for column, found in heard.items():
-        for subject, words in found:
-            report.note(subject.key, column,
-                        {"word errors %": 100 * score_words([subject.text], [words]).wer} if subject.text else {},
-                        words)
-    scores = {c: score_of(found, seed) for c, found in heard.items()}
-    texts, said = [s.text for s, _ in heard[main]], [w for _, w in heard[main]]
-    beside = {"baseline": 100 * shuffled_score(texts, said, seed=seed).wer} if len(set(texts)) > 1 else {}
-    _errors(report, "word errors", scores, beside, "heard by pocketsphinx with "
-            + ("the GRID grammar" if grid(language) else "a bigram of the texts"), "shuffled transcripts")
-    report.add("words", "character errors", {c: 100 * s.cer for c, s in scores.items()}, unit="%")
-    _parts(report, heard, main, seed)
-    _noise(report, recogniser, subjects, clock, main, seed)
-    free = heard if not grid(language) else hear_all(PocketsphinxBigram(language), subjects, clock, bar,
-                                                     "hearing words, bigram")
-    if free is not heard:
-        _errors(report, "word errors, bigram", {c: score_of(f, seed) for c, f in free.items()}, {},
-                "free to repeat and to insert")
-    repeats = {c: repetition_score([s.text for s, _ in f], [w for _, w in f]) for c, f in free.items()}
-    report.add("words", "repeated words", {c: 100 * r.repeated for c, r in repeats.items()}, unit="%",
-               note="heard by the bigram, per word of the text")
-    report.add("words", "inserted words", {c: 100 * r.inserted for c, r in repeats.items()}, unit="%")
+    for column, pairs in heard.items():
+        for subject, words in pairs:
+            report.note(subject.key, column, {"word errors %": 100 * score_words([subject.text], [words]).wer}, words)
+    own = {c: [(s, w) for s, w in f if not s.new] for c, f in heard.items()}
+    said = own[main] or heard[main]
+    beside = {"baseline": 100 * shuffled_score([s.text for s, _ in said], [w for _, w in said], seed=seed).wer
+              } if len({s.text for s, _ in said}) > 1 else {}
+    _errors(report, "word errors", own, seed, "heard by pocketsphinx with "
+            + ("the GRID grammar" if by_grammar else f"a bigram{closed}"), beside, "shuffled transcripts")
+    _new_and_seeds(report, heard, main, seed)
+    report.add("words", "character errors", {c: 100 * score_of(f, seed).cer for c, f in own.items() if f}, unit="%")
+    _noise(report, recogniser, recorded, clock, main, seed)
+    loose = hear_all(free, recorded, clock, bar, "hearing words, bigram") if by_grammar else own
+    if by_grammar:
+        _errors(report, "word errors, bigram", loose, seed, f"free to repeat and to insert{closed}")
+    _repeats(report, loose)
     if devices.recogniser is not None:
-        network = hear_all(devices.recogniser, subjects, clock, bar, "hearing words, network")
-        _errors(report, "word errors, network", {c: score_of(f, seed) for c, f in network.items()}, {},
-                "heard by the model in asr/")
-    if grid(language):
-        _slots(report, heard)
+        network = hear_all(devices.recogniser, recorded, clock, bar, "hearing words, network")
+        _errors(report, "word errors, network", network, seed, "heard by the model in asr/")
+    if by_grammar:
+        _slots(report, own)
+
+
+def bigram_of(known: list[str], texts: list[str]) -> PocketsphinxBigram:
+    """A bigram of the training texts, which knows the words of ``texts`` but not their order; without training texts
+    of ``texts`` themselves."""
+    words = sorted({w for t in texts for w in normalise_words(t)})
+    return PocketsphinxBigram([*known, *words] if known else texts)
 
 
 def hear_all(recogniser: Recogniser, subjects: list[Subject], clock: ChunkClock, bar: Progress, what: str) -> Heard:
@@ -82,8 +86,8 @@ def hear(recogniser: Recogniser, sound: np.ndarray, clock: ChunkClock) -> str:
 
 
 def score_of(found: list[tuple[Subject, str]], seed: int) -> WordScore:
-    """Pooled over subjects."""
-    return score_words([s.text for s, _ in found], [w for _, w in found], seed=seed)
+    """Pooled over subjects; a clip's streams with several seeds are drawn together."""
+    return score_words([s.text for s, _ in found], [w for _, w in found], seed=seed, groups=[s.group for s, _ in found])
 
 
 def grid(texts: list[str]) -> bool:
@@ -91,23 +95,36 @@ def grid(texts: list[str]) -> bool:
     return all(grid_sentences(normalise_words(t)) for t in texts if t)
 
 
-def _errors(report: Report, name: str, scores: Mapping[str, WordScore], beside: Mapping[str, float], note: str,
+def _errors(report: Report, name: str, heard: Heard, seed: int, note: str, beside: Mapping[str, float] | None = None,
             baseline: str = "") -> None:
-    report.add("words", name, {c: 100 * s.wer for c, s in scores.items()} | dict(beside),
+    scores = {c: score_of(found, seed) for c, found in heard.items() if found}
+    report.add("words", name, {c: 100 * s.wer for c, s in scores.items()} | dict(beside or {}),
                {c: (100 * s.low, 100 * s.high) for c, s in scores.items()}, unit="%", note=note, baseline=baseline)
 
 
-def _parts(report: Report, heard: Heard, main: str, seed: int) -> None:
-    """Held-out and new sentences apart, and the seeds apart, where there are several."""
-    if len({s.new for s, _ in heard[main]}) > 1:
-        for new, name in ((False, "of held-out sentences"), (True, "of new sentences")):
-            some = {c: [(s, w) for s, w in f if s.new == new] for c, f in heard.items()}
-            _errors(report, f"word errors {name}", {c: score_of(f, seed) for c, f in some.items() if f}, {}, "")
+def _new_and_seeds(report: Report, heard: Heard, main: str, seed: int) -> None:
+    """New sentences, and the seeds apart, where there are several."""
+    new = {c: [(s, w) for s, w in f if s.new] for c, f in heard.items()}
+    if any(new.values()):
+        _errors(report, "word errors, new sentences", new, seed, "none of them among the training texts")
     seeds = sorted({s.seed for s, _ in heard[main]})
     if len(seeds) > 1:
         each = [100 * score_of([(s, w) for s, w in heard[main] if s.seed == n], seed).wer for n in seeds]
         report.add("words", "word errors, spread of seeds", {main: max(each) - min(each)}, unit="%",
                    note=f"largest less smallest of {', '.join(f'{e:.1f}' for e in each)} %")
+
+
+def _repeats(report: Report, heard: Heard) -> None:
+    """Repeated and inserted words per word of the text, with intervals over clips."""
+    for name, pick in (("repeated words", lambda r: r.repeated), ("inserted words", lambda r: r.inserted)):
+        values, intervals = {}, {}
+        for column, found in heard.items():
+            rows = [(len(normalise_words(s.text)), pick(repetition_score([s.text], [w]))) for s, w in found]
+            table = np.array([(n, n * share) for n, share in rows], np.float64).reshape(-1, 2)
+            if len(table):
+                values[column] = 100 * float(table[:, 1].sum() / table[:, 0].sum())
+                intervals[column] = interval(table, lambda t: 100 * float(t[:, 1].sum() / t[:, 0].sum()))
+        report.add("words", name, values, intervals, unit="%", note="heard by the bigram, per word of the text")
 
 
 def _noise(report: Report, recogniser: Recogniser, subjects: list[Subject], clock: ChunkClock, main: str,

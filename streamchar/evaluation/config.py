@@ -77,8 +77,8 @@ class EvaluateConfig:
         if self.new_sentences < 0 or self.seeds < 1 or self.quality_clips < 1:
             found.append(f"evaluate.new_sentences={self.new_sentences} must not be negative, seeds={self.seeds} and "
                          f"quality_clips={self.quality_clips} at least 1")
-        if self.streams < 1 or self.windows < 2 or self.stream_s <= 0:
-            found.append(f"evaluate.streams={self.streams} must be at least 1, windows={self.windows} at least 2 and "
+        if self.streams < 1 or self.windows < 3 or self.stream_s <= 0:
+            found.append(f"evaluate.streams={self.streams} must be at least 1, windows={self.windows} at least 3 and "
                          f"stream_s={self.stream_s} positive")
         if self.clips < 1:
             found.append(f"evaluate.clips={self.clips} must be at least 1")

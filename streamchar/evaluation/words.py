@@ -35,7 +35,8 @@ class WordScore:
         return f"{100 * self.wer:.1f} % [{100 * self.low:.1f}, {100 * self.high:.1f}] of {self.words} words"
 
 
-def score_words(references: Sequence[str], heard: Sequence[str], *, resamples: int = 1000, seed: int = 0) -> WordScore:
+def score_words(references: Sequence[str], heard: Sequence[str], *, resamples: int = 1000, seed: int = 0,
+                groups: Sequence[str] | None = None) -> WordScore:
     """Errors of ``heard`` against ``references``, sentence by sentence, pooled over words.
 
     Args:
@@ -43,18 +44,23 @@ def score_words(references: Sequence[str], heard: Sequence[str], *, resamples: i
         heard: what was recognised, in the same order; empty where nothing was.
         resamples: bootstrap draws over sentences for the interval.
         seed: of these draws.
+        groups: what belongs together (one clip's streams with several seeds) is drawn together: it is not independent.
 
     Raises:
         InputError: if the lists differ in length, or hold no reference word.
     """
     counts = _counts(references, heard)
     errors, words, letter_errors, letters = counts.sum(0)
+    sentences = len(counts)
+    if groups is not None:
+        _, number = np.unique(np.asarray(groups), return_inverse=True)
+        counts = np.stack([np.bincount(number, column) for column in counts.T], axis=1)
     draws = np.random.default_rng(seed).integers(0, len(counts), (resamples, len(counts)))
     sums = counts[draws].sum(1)  # (R, 4)
     rates = sums[:, 0] / np.maximum(sums[:, 1], 1)
     low, high = np.quantile(rates, [0.025, 0.975])
     return WordScore(float(errors / words), float(low), float(high), float(letter_errors / max(letters, 1)),
-                     int(words), len(counts))
+                     int(words), sentences)
 
 
 def shuffled_score(references: Sequence[str], heard: Sequence[str], *, seed: int = 0) -> WordScore:

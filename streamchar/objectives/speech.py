@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import ceil
 
 import torch
 import torch.nn.functional as F
@@ -17,11 +16,13 @@ from streamchar.objectives.per_sample import audio_mean
 from streamchar.orchestrator.model import Orchestrator, Prefix
 from streamchar.types import ChunkBatch
 
+GOLDEN = 0.6180339887498949
+
 
 @dataclass
 class SpeechLosses:
-    """Per sample: flow-matching error (B,) and noise level (B,); of the first P samples pointer loss and predicted end
-    in units, each (P,)."""
+    """Per sample: flow-matching error (B,) and noise level (B,); of the samples that the pointer's loss sees
+    (:func:`pointer_samples`), its value and the predicted end in units, each (P,)."""
 
     flow: Tensor
     pointer: Tensor
@@ -38,12 +39,20 @@ def pointer_loss(orchestrator: Orchestrator, prefix: Prefix, batch: ChunkBatch, 
                  ) -> tuple[Tensor, Tensor]:
     """SmoothL1 between the predicted and the true end position, and the prediction; a t = 0 pass only.
 
-    ``share`` of the samples, the first of the batch, are seen: P = ceil(share B).
+    ``share`` of the samples are seen, and (P,) values returned: those whose place in the global order says so, so that
+    ranks and micro-batches see the same ones together as one process does.
     """
-    count = ceil(share * len(batch))
-    predicted = orchestrator.point(prefix.first(count), batch.target.audio[:count])
-    return (F.smooth_l1_loss(predicted, batch.pointer[:count].float(), reduction="none", beta=0.25),
+    seen = pointer_samples(batch, share)
+    predicted = orchestrator.point(prefix.select(seen), batch.target.audio[seen])
+    return (F.smooth_l1_loss(predicted, batch.pointer[seen].float(), reduction="none", beta=0.25),
             predicted.detach())
+
+
+def pointer_samples(batch: ChunkBatch, share: float) -> Tensor:
+    """(P,) rows of the batch for the pointer's loss, at least one: about ``share`` of any part of the global order,
+    whoever holds it (multiples of the golden ratio are spread evenly, also over every second or fourth sample)."""
+    rows = (torch.frac(batch.index.double() * GOLDEN) < share).nonzero().flatten()
+    return rows if len(rows) else rows.new_zeros(1)
 
 
 def speech_losses(orchestrator: Orchestrator, batch: ChunkBatch, key: NoiseKey, config: DiffusionConfig,

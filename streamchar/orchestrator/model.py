@@ -37,11 +37,11 @@ class Prefix:
     cursor: Tensor
     position: Tensor
 
-    def first(self, count: int) -> Prefix:
-        """That of the batch's first ``count`` samples."""
-        pairs = [(k[:count], v[:count]) for k, v in self.keys_values]
-        return Prefix(pairs, self.seen[:count], self.todo_states[:count], self.todo_mask[:count], self.cursor[:count],
-                      self.position[:count])
+    def select(self, rows: Tensor) -> Prefix:
+        """That of some of the batch's samples: ``rows`` (P,) int64."""
+        pairs = [(k[rows], v[rows]) for k, v in self.keys_values]
+        return Prefix(pairs, self.seen[rows], self.todo_states[rows], self.todo_mask[rows], self.cursor[rows],
+                      self.position[rows])
 
 
 def small_llm(config: OrchestratorConfig) -> Qwen2Model:

@@ -27,7 +27,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[RunConfig, RunDirecto
     pytest.importorskip("espeakng_loader")
     root = tmp_path_factory.mktemp("runs")
     cfg = compose(parse(["stage=evaluate", "preset=tiny", "name=t", f"root={root}", "evaluate.words=false",
-                         "evaluate.clips=2", "evaluate.drift_s=3", "evaluate.teacher=true",
+                         "evaluate.clips=2", "evaluate.drift_s=3", "evaluate.seconds=4", "evaluate.teacher=true",
                          "prepare.val_identities=2"]))
     directory = RunDirectory.of(cfg)
     for stage in ("prepare", "encode", "evaluate"):

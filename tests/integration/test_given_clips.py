@@ -181,8 +181,13 @@ def test_an_unknown_protocol_or_device_folder_is_refused(clips: Path, tmp_path: 
     assert "'nonsense'" in said and "short" in said and "long" in said
     said = refused(clips, tmp_path, capsys, f"evaluate.parts={tmp_path / 'nothing'}")
     assert "evaluate.parts" in said and "--help evaluate" in said
-    said = refused(clips, tmp_path, capsys, "evaluate.mouth=puppet")
-    assert "evaluate.mouth=mesh" in said
+
+
+def test_drawn_faces_are_scored_without_lips_and_the_report_says_so(clips: Path, tmp_path: Path) -> None:
+    assert main(["stage=evaluate", f"clips={clips}", f"root={tmp_path}", "evaluate.words=false",
+                 "evaluate.mouth=puppet"]) == 0
+    report = json.loads(next(tmp_path.glob("given-*/evaluate/report.json")).read_text())
+    assert "sync" not in {row["group"] for row in report["rows"]} and any("drawn" in n for n in report["notes"])
 
 
 def test_cheats_that_cannot_be_made_are_said(clips: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import torch
 
 from streamchar.diffusion.config import DiffusionConfig
@@ -10,6 +12,7 @@ from streamchar.diffusion.noise import NoiseKey, scalar
 from streamchar.diffusion.schedule import euler_sigmas, few_step_sigmas, score_sigmas
 from streamchar.objectives.distribution_matching import generator_losses, normalised_gradient, renoise, surrogate
 from streamchar.objectives.per_sample import audio_mean
+from streamchar.objectives.speech import pointer_samples
 from streamchar.types import Latents
 from tests import tiny_models as tiny
 
@@ -80,3 +83,12 @@ def test_noise_depends_on_the_sample_not_on_its_place_in_a_batch():
     for other in (part.at(step=2), part.at(chunk=3), part.at(iteration=6), part.at(role="critic"), part.at(seed=4)):
         assert (other.normal((4,)) != part.normal((4,))).all()
     assert 0 <= scalar(0, 1, "exit") < 1 and scalar(0, 1, "exit") != scalar(0, 2, "exit")
+
+
+def test_the_pointers_samples_are_the_same_in_one_batch_and_in_parts():
+    whole = SimpleNamespace(index=torch.arange(64, 192))
+    seen = whole.index[pointer_samples(whole, 0.25)]
+    assert abs(len(seen) - 32) <= 2 and torch.equal(whole.index[pointer_samples(whole, 1.0)], whole.index)
+    for parts in ([whole.index[i::4] for i in range(4)], whole.index.chunk(8)):  # ranks, parts
+        held = [p[pointer_samples(SimpleNamespace(index=p), 0.25)] for p in parts]
+        assert torch.equal(torch.cat(held).sort().values, seen)
