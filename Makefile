@@ -1,5 +1,6 @@
 # make env    the environment: a virtual environment with every version of requirements.lock
 # make demo   environment, data, all training stages and one streamed video, on a CPU
+# make train PRESET=NAME ARGS='key=value ...'   a preset's whole chain in the background; again to go on with it
 # make test   the tests (what CI runs); make test-all adds the slow ones and goes on where it was cut off
 # STREAMCHAR_VENV=DIR puts the environment elsewhere, STREAMCHAR_PYTHON=python3.12 chooses the interpreter.
 SHELL := /bin/bash
@@ -15,10 +16,10 @@ LOCK_HASH := $(shell sha256sum requirements.lock | cut -c1-64)
 PROJECT_HASH := $(shell { pwd; cat pyproject.toml; } | sha256sum | cut -c1-64)
 EXTRAS := --extra train --extra eval --extra puppet --extra lyra --extra dev
 
-.PHONY: help env demo test test-all lint lock clean
+.PHONY: help env demo train test test-all lint lock clean
 
 help:
-	@sed -n '1,4s/^# //p' Makefile
+	@sed -n '1,5s/^# //p' Makefile
 
 # Two stamps: the packages depend on the lock alone, the project's own (editable) install on this checkout.
 env:
@@ -36,6 +37,12 @@ env:
 
 demo: env
 	$(PY) pipelines/run.py stage=all preset=demo name=demo
+
+# A chain that outlives the terminal: complete stages are skipped and a stage that was cut off goes on, so say it again.
+train: env
+	@: "$${PRESET:?make train PRESET=grid ARGS='data.shards=FOLDER'}"; mkdir -p runs
+	@setsid nohup $(PY) pipelines/run.py stage=all preset=$(PRESET) $(ARGS) >> runs/$(PRESET).log 2>&1 < /dev/null & \
+	  echo "process $$!, log runs/$(PRESET).log"
 
 test: env
 	$(PY) -m pytest -q -m "not slow"

@@ -13,30 +13,38 @@ from rich.progress import Progress
 from datamodules.evaluation_set import EvaluationSet
 from datamodules.latent_shards import LatentStore
 from pipelines.config.schema import RunConfig
-from pipelines.evaluating.long_figures import StreamFigures, figures_of, slope_of_times, state_bytes
+from pipelines.evaluating.long_figures import (
+    Gauge,
+    LongTake,
+    figures_of,
+    heard_words,
+    joined_streams,
+    score_against,
+    spoken_stream,
+    state_bytes,
+)
+from pipelines.evaluating.long_rows import SETTLED, Findings, long_picture_rows, long_word_rows
 from pipelines.evaluating.material import Rendering, Subject, held_out
 from pipelines.evaluating.mouths import choose_mouth
 from pipelines.evaluating.pointers import words_per_chunk
 from pipelines.evaluating.sentences import new_sentences
-from pipelines.evaluating.short import speakers_of
+from pipelines.evaluating.short import Speaker, speakers_of
 from pipelines.evaluating.streams import long_prompt
-from pipelines.evaluating.words import grid
+from pipelines.evaluating.words import bigram_of, grid
 from pipelines.run_directory import RunDirectory
+from streamchar.clock import ChunkClock
 from streamchar.errors import InputError
-from streamchar.evaluation.open_loop import OpenLoopOrchestrator
-from streamchar.evaluation.recogniser import PocketsphinxBigram
-from streamchar.evaluation.report import ClipRow, Report
+from streamchar.evaluation.config import EvaluateConfig
+from streamchar.evaluation.open_loop import OpenLoopOrchestrator, units_at_rate
+from streamchar.evaluation.report import TITLES, ClipRow, Report
 from streamchar.evaluation.strip import still_image
 from streamchar.rollout.character import Character
 from streamchar.rollout.plan import SamplePlan
 from streamchar.rollout.stream import stream_chunks
 from streamchar.streaming.muxer import write_clip
 from streamchar.streaming.session import MemorySink, StreamSession, device_of
-from streamchar.streaming.timing import TimingRecord
+from streamchar.transcript import normalise_words
 from streamchar.types import RolloutBatch
-
-SETTLED = 8
-"""Chunks after which memory has reached its size."""
 
 
 @dataclass
@@ -48,6 +56,35 @@ class Variant:
     use_sink: bool = True
 
 
+@dataclass
+class Material:
+    """What the streams are made from: held-out clips (``show`` renders number n of ``chosen``), those whose characters
+    stream, and the training texts."""
+
+    chosen: EvaluationSet
+    show: Callable[[int], Subject]
+    clips: list[Subject]
+    known: list[str]
+
+    def prompt(self, number: int, options: EvaluateConfig, gauge: Gauge) -> RolloutBatch:
+        """The prompt of stream ``number``, with text that outlasts it."""
+        per_second = gauge.rate / gauge.chunk_s
+        held = [clip.record.text for clip in self.chosen.clips]
+        texts = _texts(self.known, held, options.stream_s * max(per_second, 1.0), options.seed + number)
+        return long_prompt(self.clips[number % len(self.clips)], texts, options.stream_s, per_second)
+
+    def to_join(self, seconds: float) -> list[Subject]:
+        """Held-out clips of ``seconds`` in all, or as many as there are; only the first of them keep their pictures."""
+        out = list(self.clips)
+        length = sum(clip.truth.seconds for clip in out if clip.truth is not None)
+        while length < seconds and len(out) < len(self.chosen):
+            clip = self.show(len(out))
+            length += clip.truth.seconds if clip.truth is not None else 0.0
+            out.append(replace(clip, renderings={c: Rendering(r.frames[:0].copy(), r.sound)
+                                                 for c, r in clip.renderings.items()}))
+        return out
+
+
 def long_protocol(cfg: RunConfig, directory: RunDirectory, bar: Progress) -> Report:
     """The report on ``evaluate.streams`` streams of ``stream_s`` seconds of a run's model and its ablations.
 
@@ -56,57 +93,78 @@ def long_protocol(cfg: RunConfig, directory: RunDirectory, bar: Progress) -> Rep
     """
     options = cfg.evaluate
     main = speakers_of(replace(cfg, evaluate=replace(options, teacher=False)), directory)[0]
-    character = main.character
-    clock, (video, audio) = character.clock, character.codecs()
-    prints: dict[str, str | None] = {"video": video.fingerprint, "audio": audio.fingerprint}
-    val = LatentStore(directory.input("encode", "latents/val"), clock, prints)
-    train = LatentStore(directory.input("encode", "latents/train"), clock, prints)
-    rate = words_per_chunk(train, clock)
-    chosen = EvaluationSet(val, clock, character.window, character.units, options.streams, options.seed)
-    clips = [held_out(chosen, i, clock, video, audio, cfg.data.size) for i in range(len(chosen))]
-    texts = [c.record.text for c in train.clips]
-    mouth = choose_mouth(options, train, clips, video)
-    recogniser = PocketsphinxBigram([*texts, *(c.text for c in clips)]) if options.words else None
-    open_loop = replace(character, orchestrator=OpenLoopOrchestrator(character.orchestrator, rate))
-    variants = [Variant(main.column, character), Variant("no_sink", character, use_sink=False),
-                Variant("open_loop", open_loop)]
+    material, gauge = _prepare(cfg, directory, main.character)
     report = Report(f"Long streams of run {directory.name}", {
         "model": main.column, "from stage": options.from_stage, "steps": main.plan.steps, "streams": options.streams,
-        "seconds": options.stream_s, "windows": options.windows, "seed": options.seed, "fps": clock.fps})
-    found: dict[str, list[StreamFigures]] = {}
-    task = bar.add_task("long streams", total=options.streams * len(variants))
+        "seconds": options.stream_s, "windows": options.windows, "seed": options.seed, "fps": gauge.clock.fps})
+    found = Findings()
+    report.notes += _join(found, material, options, gauge, bar)
+    task = bar.add_task("long streams", total=options.streams * 3)
     for i in range(options.streams):
-        subject = clips[i % len(clips)]
-        prompt = long_prompt(subject, _texts(texts, clips, options.stream_s * rate, options.seed + i), options.stream_s,
-                             rate / float(clock.chunk_seconds))
-        for variant in variants:
+        subject, prompt = material.clips[i % len(material.clips)], material.prompt(i, options, gauge)
+        for variant in _variants(main, prompt, gauge):
             bar.update(task, description=f"long streams, {variant.column}")
-            take, record, memory, written = _stream(variant, prompt, main.plan, options.stream_s, options.seed + i)
-            found.setdefault(variant.column, []).append(figures_of(
-                take, record, memory, list(prompt.words[0]), subject.reference, recogniser, mouth, clock,
-                options.windows, options.max_lag, rate, written))
+            take = _stream(variant, prompt, main.plan, options.stream_s, options.seed + i)
+            _measure(found, variant.column, take, list(prompt.words[0]), subject.reference, gauge)
             if i == 0:
-                _show(report, directory, variant.column, take, subject, clock.fps, clock.sample_rate)
+                _show(report, directory, variant.column, take.rendering, subject, gauge.clock)
+            if variant.column == main.column:
+                _hear_noise(found, take.rendering, list(prompt.words[0]), options.seed + i, gauge)
             bar.advance(task)
-    _rows(report, found, options.windows, options.stream_s)
+    long_word_rows(report, found, main.column, options.stream_s, gauge)
+    long_picture_rows(report, found.figures)
     report.notes.append("Each stream's three forms share prompt, transcript and noise. Words are heard by a bigram of "
-                        "the training texts, so that repeats and insertions show.")
+                        "the run's texts, so that repeats and insertions show. Real clips and the codec floor: "
+                        "held-out clips one after another, heard and scored as streams, with the true times of their "
+                        "words.")
     return report
 
 
-def _texts(known: list[str], clips: list[Subject], words: float, seed: int) -> list[str]:
-    """Sentences that are not among the training texts, enough to outlast the stream."""
+def _prepare(cfg: RunConfig, directory: RunDirectory, character: Character) -> tuple[Material, Gauge]:
+    """What the streams are made from, and what they are measured with."""
+    options, clock, (video, audio) = cfg.evaluate, character.clock, character.codecs()
+    prints: dict[str, str | None] = {"video": video.fingerprint, "audio": audio.fingerprint}
+    val = LatentStore(directory.input("encode", "latents/val"), clock, prints)
+    train = LatentStore(directory.input("encode", "latents/train"), clock, prints)
+    chosen = EvaluationSet(val, clock, character.window, character.units, len(val.clips), options.seed)
+
+    def show(number: int) -> Subject:
+        return held_out(chosen, number, clock, video, audio, cfg.data.size)
+
+    clips = [show(i) for i in range(min(options.streams, len(chosen)))]
+    known = [c.record.text for c in train.clips]
+    recogniser = bigram_of(known, [c.record.text for c in chosen.clips]) if options.words else None
+    gauge = Gauge(clock, words_per_chunk(train, clock), options.windows, options.max_lag, recogniser,
+                  choose_mouth(options, train, clips, video))
+    return Material(chosen, show, clips, known), gauge
+
+
+def _texts(known: list[str], held: list[str], words: float, seed: int) -> list[str]:
+    """Sentences that are not among the training texts: new ones of the grammar, twice the ``words`` that a stream
+    lasts, or the held-out clips' own."""
     if grid(known):
         return new_sentences(ceil(words / 6) * 2 + 2, known, seed)
-    own = [c.text for c in clips]
+    own = [text for text in held if normalise_words(text)]
     if not own:
         raise InputError("long streams need held-out clips with text")
     return [own[(seed + i) % len(own)] for i in range(len(own))]
 
 
-def _stream(variant: Variant, prompt: RolloutBatch, plan: SamplePlan, seconds: float, seed: int
-            ) -> tuple[Rendering, TimingRecord, tuple[int, int], int]:
-    """One stream: the rendering, its times, bytes of memory early (``SETTLED`` chunks) and late, samples written."""
+def _variants(main: Speaker, prompt: RolloutBatch, gauge: Gauge) -> list[Variant]:
+    """The model, without its sink, and without its pointer: at the constant rate, in the units of this transcript."""
+    character = main.character
+    rate = units_at_rate(prompt.words[0], character.units, gauge.rate)
+    open_loop = replace(character, orchestrator=OpenLoopOrchestrator(character.orchestrator, rate))
+    return [Variant(main.column, character), Variant("no_sink", character, use_sink=False),
+            Variant("open_loop", open_loop)]
+
+
+def _stream(variant: Variant, prompt: RolloutBatch, plan: SamplePlan, seconds: float, seed: int) -> LongTake:
+    """One stream.
+
+    Not ``streams.speak``: this one turns the sink off, asks the memory for its size after each chunk (early: after
+    ``SETTLED`` chunks), counts samples before they are cut to the picture, and keeps no latents of its many chunks.
+    """
     character = variant.character
     clock, (video, audio) = character.clock, character.codecs()
     sink = _CountingSink(clock.fps, audio.sample_rate)
@@ -120,7 +178,7 @@ def _stream(variant: Variant, prompt: RolloutBatch, plan: SamplePlan, seconds: f
     finally:
         session.finish()
     take = Rendering(sink.frames, sink.sound, list(session.pointers[0]))
-    return take, session.record, (early, state_bytes(memory.state_dict())), sink.written
+    return LongTake(take, session.record, (early, state_bytes(memory.state_dict())), sink.written)
 
 
 class _CountingSink(MemorySink):
@@ -133,70 +191,48 @@ class _CountingSink(MemorySink):
         super().write(frames, samples)
 
 
-def _show(report: Report, directory: RunDirectory, column: str, take: Rendering, subject: Subject, fps: float,
-          rate: int) -> None:
+def _join(found: Findings, material: Material, options: EvaluateConfig, gauge: Gauge, bar: Progress
+          ) -> list[str]:
+    """The words of held-out clips joined to streams: as recorded, and through the codecs; returns notes on them."""
+    if gauge.recogniser is None:
+        return []
+    clips = material.to_join(options.streams * options.stream_s)
+    task = bar.add_task("held-out clips as streams", total=2 * options.streams)
+    for column in ("real", "codec"):
+        for sound, words, pointers in joined_streams(clips, column, options.streams, options.stream_s, gauge):
+            found.spoken.setdefault(column, []).append(spoken_stream(sound, words, pointers, gauge.recogniser, gauge))
+            bar.advance(task)
+    if sum(clip.truth.seconds for clip in clips if clip.truth is not None) >= options.streams * options.stream_s:
+        return []
+    return [f"The {len(clips)} held-out clips are too few for {options.streams} different streams: in the columns "
+            f"{TITLES['real']} and {TITLES['codec']} they come again, and their intervals are too narrow."]
+
+
+def _measure(found: Findings, column: str, take: LongTake, transcript: list[str],
+             reference: NDArray[np.uint8] | None, gauge: Gauge) -> None:
+    """Add a generated stream to what was found."""
+    found.figures.setdefault(column, []).append(figures_of(take, transcript, reference, gauge))
+    if gauge.recogniser is not None:
+        shown = take.rendering
+        found.spoken.setdefault(column, []).append(
+            spoken_stream(shown.sound, transcript, shown.pointers, gauge.recogniser, gauge))
+
+
+def _show(report: Report, directory: RunDirectory, column: str, take: Rendering, subject: Subject,
+          clock: ChunkClock) -> None:
     folder = directory.stage("evaluate") / "videos"
     if not report.clips:
         report.clips.append(ClipRow("the first stream", f"{subject.key}'s character"))
     row = report.clips[0]
-    write_clip(folder / f"long-{column}.mp4", take.frames, take.sound, fps, rate)
+    write_clip(folder / f"long-{column}.mp4", take.frames, take.sound, clock.fps, clock.sample_rate)
     still_image(take.frames).save(folder / f"long-{column}-still.png")
     row.videos[column], row.posters[column] = f"videos/long-{column}.mp4", f"videos/long-{column}-still.png"
 
 
-def _rows(report: Report, found: dict[str, list[StreamFigures]], windows: int, seconds: float) -> None:
-    def measure(group: str, name: str, value: Callable[[StreamFigures], float], unit: str = "", better: str = "low",
-                note: str = "") -> None:
-        report.measure(group, name, {c: [value(f) for f in figures] for c, figures in found.items()}, unit=unit,
-                       better=better, note=note)
-
-    def window(k: int) -> Callable[[StreamFigures], float]:
-        return lambda f: 100 * f.words.window(k) if f.words else float("nan")
-
-    nan = float("nan")
-    if any(f.words for figures in found.values() for f in figures):
-        measure("words", "word errors", lambda f: 100 * f.words.wer if f.words else nan, unit="%",
-                note="of the words that the pointer has passed")
-        measure("words", "first window", window(0), unit="%")
-        measure("words", "last window", window(windows - 1), unit="%")
-        measure("words", "last less first", lambda f: window(windows - 1)(f) - window(0)(f), unit="%",
-                note="at most 5 points are asked for")
-        measure("words", "never heard", lambda f: 100 * f.words.missed if f.words else nan, unit="%",
-                note="words that the pointer passed and nobody heard")
-        measure("words", "words due", lambda f: float(f.words.words) if f.words else nan, note="per stream")
-        report.measure("pointer", "against alignment of its own sound, words",
-                       {c: [f.pointer[0] for f in figures] for c, figures in found.items()},
-                       _guess(found), note="read beside the word errors: alignment places words in babble too",
-                       baseline="constant rate from the true position")
-    measure("sync", "lag, last window", lambda f: f.lags[-1] if f.lags else nan, unit="frames")
-    measure("sync", "correlation, first window", lambda f: f.correlations[0] if f.correlations else nan, better="high")
-    measure("sync", "correlation, last window", lambda f: f.correlations[-1] if f.correlations else nan, better="high")
-    measure("sync", "sound longer than picture, frames", lambda f: f.surplus_frames, note="at the stream's end")
-    measure("drift", "slope per minute", lambda f: f.drift.slope, note="distance to the first window")
-    measure("drift", "last window from first", lambda f: f.drift.last)
-    measure("drift", "last window from the reference", lambda f: f.identity)
-    measure("constancy", "time per chunk, late over early", lambda f: slope_of_times(f.chunk_s))
-    measure("constancy", "memory at the end over early", lambda f: f.memory[1] / max(f.memory[0], 1))
-    report.curves["word errors, %, over stream time (s)"] = _curves(found, windows, seconds, window)
-    report.curves["distance to the first window over time (s)"] = {
-        c: [(t, float(np.mean([f.drift.curve[k][1] for f in fs])))
-            for k, (t, _) in enumerate(fs[0].drift.curve)] for c, fs in found.items()
-        if len({len(f.drift.curve) for f in fs}) == 1}
-    report.curves["seconds of work per chunk"] = {
-        c: [(float(k), s) for k, s in enumerate(figures[0].chunk_s)] for c, figures in found.items()}
-
-
-def _guess(found: dict[str, list[StreamFigures]]) -> dict[str, float]:
-    """The constant rate's error on the model's own streams; nothing where none could be aligned."""
-    guesses = [f.pointer[1] for f in next(iter(found.values())) if np.isfinite(f.pointer[1])]
-    return {"baseline": float(np.mean(guesses))} if guesses else {}
-
-
-def _curves(found: dict[str, list[StreamFigures]], windows: int, seconds: float,
-            window: Callable[[int], Callable[[StreamFigures], float]]) -> dict[str, list[tuple[float, float]]]:
-    """Mean over streams of every window's word errors, at the window's middle."""
-    out = {}
-    for column, figures in found.items():
-        points = [((k + 0.5) * seconds / windows, [window(k)(f) for f in figures]) for k in range(windows)]
-        out[column] = [(t, float(np.nanmean(v))) for t, v in points if np.isfinite(v).any()]
-    return out
+def _hear_noise(found: Findings, shown: Rendering, transcript: list[str], seed: int, gauge: Gauge) -> None:
+    """Word errors of white noise that is as loud as the stream, in its place."""
+    if gauge.recogniser is None or not len(shown.sound):
+        return
+    noise = np.random.default_rng(seed).standard_normal(len(shown.sound)) * np.sqrt(np.mean(shown.sound**2))
+    heard = heard_words(gauge.recogniser, noise, gauge.clock)
+    found.noise.append(100 * score_against(transcript, heard, shown.pointers, gauge).wer)

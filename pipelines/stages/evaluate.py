@@ -32,7 +32,8 @@ def run(cfg: RunConfig, directory: RunDirectory) -> None:
         report = (score_folder if cfg.evaluate.folder else protocol)(cfg, directory, bar)
     folder = directory.stage("evaluate")
     report.save(folder)
-    wide = console if console.is_terminal and console.width >= 120 else Console(width=max(console.width, 150))
+    fits = console.is_terminal and console.width >= 120
+    wide = console if fits else Console(width=max(console.width, report.width()))
     wide.print(report.table())
     console.print(f"page: {folder / 'index.html'}", soft_wrap=True)
     if cfg.evaluate.gate:

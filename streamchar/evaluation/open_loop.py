@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch.nn as nn
 from torch import Tensor
 
+from streamchar.errors import InputError
 from streamchar.orchestrator.model import Orchestrator, Prefix
+from streamchar.transcript import TextUnits, Transcript
 from streamchar.types import Conditions
 
 
@@ -14,7 +18,7 @@ class OpenLoopOrchestrator(Orchestrator):
 
     Args:
         inner: the trained orchestrator, shared and unchanged.
-        units_per_chunk: for example the training set's mean.
+        units_per_chunk: for example the training set's mean words, as units (:func:`units_at_rate`).
     """
 
     def __init__(self, inner: Orchestrator, units_per_chunk: float) -> None:
@@ -32,3 +36,14 @@ class OpenLoopOrchestrator(Orchestrator):
     def point(self, prefix: Prefix, audio: Tensor) -> Tensor:
         """(B,) the position at the chunk's start plus the constant, not beyond the units in sight."""
         return (prefix.cursor + self.rate).minimum(prefix.todo_mask.sum(dim=1).to(prefix.cursor.dtype))
+
+
+def units_at_rate(words: Sequence[str], units: TextUnits, words_per_chunk: float) -> float:
+    """Words per chunk as units per chunk: times the mean number of units of ``words`` (1 where words are spelled).
+
+    Raises:
+        InputError: if there are no words.
+    """
+    if not words:
+        raise InputError("the open loop's rate needs the words that are to be said; the transcript is empty")
+    return words_per_chunk * len(Transcript(words, units)) / len(words)

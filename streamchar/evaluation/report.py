@@ -153,8 +153,12 @@ class Report:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "report.json").write_text(json.dumps(self.to_json(), indent=1, ensure_ascii=False) + "\n")
         with (folder / "table.txt").open("w", encoding="utf-8") as file:
-            Console(file=file, width=150).print(self.table())
+            Console(file=file, width=self.width()).print(self.table())
         (folder / "index.html").write_text(page(self), encoding="utf-8")
+
+    def width(self) -> int:
+        """Characters across that the table needs, so that its remarks stay readable."""
+        return 100 + 17 * len(self.columns())
 
     def table(self) -> Any:
         """Measures down, columns across, remarks at the end; below it the cheats, where they were scored."""

@@ -2,8 +2,15 @@
 
 The reference is the part of the transcript that the pointer has passed at the stream's end (rounded down: a word that
 was cut by the end was not to be heard whole). Heard words are aligned with it by jiwer. Word n is due while the pointer
-goes from n to n + 1, which gives it a second; deletions and substitutions count there, insertions at the word before
-them. ``missed`` words were never heard (deletions): with a pointer that ran ahead, words are skipped for ever.
+goes from n to n + 1, which gives it a second; deletions and substitutions count there, insertions in the window in
+which they were heard (the middle of the heard word). With E_k errors and D_k words due in window k of W,
+
+    wer = sum E_k / sum D_k        window k = E_k / D_k, and 1 where D_k = 0        missed = deletions / sum D_k
+
+A window in which no word was due is one over which the pointer stood still, and text is never lacking: it counts as
+wholly wrong, whether it is silent or babbles, and never drops out of a mean. ``missed`` words were never heard: with a
+pointer that ran ahead, words are skipped for ever. A stream whose pointer passed no word at all is dead
+(:func:`dead_stream`): every word that was due at a constant rate is missed.
 """
 
 from __future__ import annotations
@@ -15,12 +22,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamchar.errors import InputError
+from streamchar.transcript import Word
 
 
 @dataclass(frozen=True)
 class StreamWords:
-    """``wer`` and ``missed`` as parts of the ``words`` that were due; per window of stream time its words' errors and
-    their number, (W,) each."""
+    """``wer`` and ``missed`` as parts of the ``words`` that were due; per window of stream time its errors and the
+    words due in it, (W,) each."""
 
     wer: float
     missed: float
@@ -29,8 +37,13 @@ class StreamWords:
     counts: tuple[int, ...]
 
     def window(self, number: int) -> float:
-        """Errors of a window over its words; nan where none was due."""
-        return self.errors[number] / self.counts[number] if self.counts[number] else float("nan")
+        """Errors of a window over its words; 1 where none was due."""
+        return self.errors[number] / self.counts[number] if self.counts[number] else 1.0
+
+    @property
+    def stalled(self) -> float:
+        """Part of the windows in which no word was due."""
+        return sum(count == 0 for count in self.counts) / len(self.counts)
 
 
 def due_times(pointers: Sequence[float], chunk_s: float, words: int) -> NDArray[np.float64]:
@@ -41,35 +54,60 @@ def due_times(pointers: Sequence[float], chunk_s: float, words: int) -> NDArray[
     return (chunk + (middle - ends[chunk]) / (ends[chunk + 1] - ends[chunk])) * chunk_s
 
 
-def stream_words(transcript: Sequence[str], heard: Sequence[str], pointers: Sequence[float], chunk_s: float,
+def words_passed(pointers: Sequence[float]) -> int:
+    """Whole words that the pointer has passed at the stream's end."""
+    return int(max(pointers, default=0.0) + 1e-6)
+
+
+def stream_words(transcript: Sequence[str], heard: Sequence[Word], pointers: Sequence[float], chunk_s: float,
                  windows: int) -> StreamWords:
     """Errors of a stream in ``windows`` equal parts of its time.
 
     Args:
         transcript: normalised words, which outlast the stream or end in it.
-        heard: recognised words.
+        heard: recognised words in order, with their seconds from the stream's start.
         pointers: in words, at the end of each chunk.
         chunk_s: seconds of a chunk.
 
     Raises:
         InputError: where the pointer passed no word.
     """
+    due = min(words_passed(pointers), len(transcript))
+    if due < 1:
+        raise InputError("the pointer passed no word of the transcript; score it as a dead stream")
+    length = len(pointers) * chunk_s
+    wrong, deleted, inserted = _align(transcript[:due], [w.text for w in heard])
+    at = _windows_of(due_times(pointers, chunk_s, due), length, windows)
+    babble = _windows_of(np.array([(heard[i].start + heard[i].end) / 2 for i in inserted]), length, windows)
+    errors = np.bincount(at, wrong, windows) + np.bincount(babble, minlength=windows)
+    counts = np.bincount(at, minlength=windows)
+    return StreamWords(float(errors.sum() / due), deleted / due, due, tuple(errors.tolist()), tuple(counts.tolist()))
+
+
+def dead_stream(transcript: Sequence[str], chunks: int, words_per_chunk: float, chunk_s: float,
+                windows: int) -> StreamWords:
+    """A stream of ``chunks`` whose pointer passed no word: what was due at the constant rate (one word at least), all
+    missed, whatever was heard."""
+    rate = max(words_per_chunk, 1 / chunks)
+    return stream_words(transcript, [], [rate * (k + 1) for k in range(chunks)], chunk_s, windows)
+
+
+def _align(said: Sequence[str], heard: Sequence[str]) -> tuple[NDArray[np.float64], int, list[int]]:
+    """Errors at each said word without insertions, the number of deletions, and which heard words are inserted."""
     import jiwer
 
-    due = min(int(max(pointers, default=0.0) + 1e-6), len(transcript))
-    if due < 1:
-        raise InputError("the pointer passed no word of the transcript; there is nothing to score")
-    errors, missed = np.zeros(due), 0
-    for c in jiwer.process_words(" ".join(transcript[:due]), " ".join(heard)).alignments[0] if heard else []:
-        if c.type == "insert":
-            errors[min(max(c.ref_start_idx - 1, 0), due - 1)] += c.hyp_end_idx - c.hyp_start_idx
-        elif c.type != "equal":
-            errors[c.ref_start_idx:c.ref_end_idx] += 1
-            missed += (c.ref_end_idx - c.ref_start_idx) * (c.type == "delete")
     if not heard:
-        errors, missed = np.ones(due), due
-    length = len(pointers) * chunk_s
-    at = np.minimum((due_times(pointers, chunk_s, due) / length * windows).astype(int), windows - 1)
-    sums = np.bincount(at, errors, windows)
-    counts = np.bincount(at, minlength=windows)
-    return StreamWords(float(errors.sum() / due), missed / due, due, tuple(sums.tolist()), tuple(counts.tolist()))
+        return np.ones(len(said)), len(said), []
+    wrong, deleted, inserted = np.zeros(len(said)), 0, list[int]()
+    for c in jiwer.process_words(" ".join(said), " ".join(heard)).alignments[0]:
+        if c.type == "insert":
+            inserted += range(c.hyp_start_idx, c.hyp_end_idx)
+        elif c.type != "equal":
+            wrong[c.ref_start_idx:c.ref_end_idx] = 1
+            deleted += (c.ref_end_idx - c.ref_start_idx) * (c.type == "delete")
+    return wrong, deleted, inserted
+
+
+def _windows_of(seconds: NDArray[np.float64], length: float, windows: int) -> NDArray[np.int64]:
+    """The window of each second; what lies outside the stream belongs to the nearest."""
+    return np.clip((seconds / length * windows).astype(np.int64), 0, windows - 1)

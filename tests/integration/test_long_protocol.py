@@ -30,11 +30,24 @@ def test_streams_with_and_without_sink_and_pointer(tmp_path: Path, monkeypatch: 
     evaluate.run(cfg, directory)
     report = json.loads((directory.stage("evaluate") / "report.json").read_text())
     values = {row["name"]: row["values"] for row in report["rows"]}
-    for name in ("last window from first", "sound longer than picture, frames", "memory at the end over early",
+    for name in ("last window from first", "sound longer than picture, frames", "stream memory, late over early",
                  "time per chunk, late over early", "lag, last window"):
         assert {"student", "no_sink", "open_loop"} <= set(values[name]), name
     assert all(abs(v) <= 1 for v in values["sound longer than picture, frames"].values())
-    assert all(v == 1 for v in values["memory at the end over early"].values())
+    assert all(v == 1 for v in values["stream memory, late over early"].values())
+    rows = {row["name"]: row for row in report["rows"]}
+    assert "StreamMemory" in rows["stream memory, late over early"]["note"]
+    assert len(report["curves"]["distance to the first window over time (s)"]["student"]) == 2  # all three windows
+    # clips one after another go the same way as streams; no column loses a stream
+    for name in ("word errors", "first window", "last window", "never heard", "repeated words", "inserted words"):
+        assert {"real", "codec", "student", "no_sink", "open_loop"} <= set(values[name]), name
+        assert all(v is not None for v in values[name].values()), name
+    assert values["never heard"]["real"] < values["never heard"]["open_loop"]
+    assert values["word errors"]["real"] < min(values["word errors"]["baseline"],
+                                               values["word errors of noise"]["baseline"])
+    assert any("come again" in note for note in report["notes"])  # the tiny run holds few clips
+    aligned = rows["against alignment of its own sound, words"]
+    assert aligned["values"]["student"] is not None or "0 of 2 streams could be aligned" in aligned["note"]
     # the open loop passes words at the training set's rate, whatever is said
     assert values["words due"]["open_loop"] >= 1 and values["never heard"]["open_loop"] > 50
     videos = report["clips"][0]["videos"]
