@@ -26,6 +26,7 @@ from streamchar.codecs.store import Codecs, load_codec
 from streamchar.denoiser.model import Denoiser
 from streamchar.errors import InputError
 from streamchar.evaluation.mouth import MouthDetector
+from streamchar.evaluation.speech_only import SpeechOnlyDenoiser
 from streamchar.hub.model_spec import ModelSpec
 from streamchar.hub.pretrained import load_weights
 from streamchar.orchestrator.model import Orchestrator
@@ -148,6 +149,17 @@ def load_character(directory: RunDirectory, cfg: RunConfig, from_stage: str = "a
     log.info("model of %s (%s, %s)", directory.stage(stage), role, "few-step" if few_step else "Euler")
     return Character(denoiser, orchestrator, spec.clock, spec.window, spec.units(), spec.diffusion, codecs.video,
                      codecs.audio, few_step)
+
+
+def load_speech(directory: RunDirectory, cfg: RunConfig) -> Character:
+    """A character without a denoiser: the orchestrator speaks by its own head, without guidance."""
+    codecs = load_codecs(directory)
+    spec = model_spec(cfg, codecs)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    orchestrator = _orchestrator(spec, directory, "orchestrator").to(device).eval().requires_grad_(False)
+    unguided = replace(spec.diffusion, guidance_video=1.0, guidance_audio=1.0)
+    return Character(SpeechOnlyDenoiser(orchestrator, spec.denoiser), orchestrator, spec.clock, spec.window,
+                     spec.units(), unguided, codecs.video, codecs.audio)
 
 
 def checkpoint_folder(directory: RunDirectory, stage: str) -> Path:

@@ -9,7 +9,7 @@ from rich.progress import Progress
 
 from datamodules.evaluation_set import EvaluationSet
 from datamodules.latent_shards import LatentStore
-from pipelines.build import load_character
+from pipelines.build import load_character, load_speech
 from pipelines.config.schema import RunConfig
 from pipelines.evaluating.cheats import add_cheats
 from pipelines.evaluating.devices import open_devices
@@ -92,6 +92,9 @@ def short_protocol(cfg: RunConfig, directory: RunDirectory, bar: Progress) -> Re
     if long is not None:
         _add_long(report, directory, long, clips, main, options.drift_window_s)
     latent_rows(report, clips, clock)
+    if options.from_stage == "orchestrator":
+        report.notes.append("The orchestrator alone, by its own head: read words, pointer and voice. Its pictures are "
+                            "noise.")
     cut = [s for s in subjects if (r := s.renderings[main.column]).pointers
            and r.pointers[-1] < len(normalise_words(s.text)) - 0.01]
     if cut:
@@ -104,6 +107,9 @@ def short_protocol(cfg: RunConfig, directory: RunDirectory, bar: Progress) -> Re
 
 def speakers_of(cfg: RunConfig, directory: RunDirectory) -> list[Speaker]:
     """The model asked for, and the undistilled teacher beside it if wanted."""
+    if cfg.evaluate.from_stage == "orchestrator":
+        speech = load_speech(directory, cfg)
+        return [Speaker("teacher", speech, plan_of(speech, cfg.evaluate.steps))]
     character = load_character(directory, cfg, cfg.evaluate.from_stage)
     out = [Speaker("student" if character.few_step else "teacher", character, plan_of(character, cfg.evaluate.steps))]
     if cfg.evaluate.teacher and character.few_step:

@@ -36,7 +36,8 @@ class EvaluateConfig:
     drift_s: float = 20.0
     """Length of the one long stream on which drift over time and speed are measured; 0 = none."""
     from_stage: str = "auto"
-    """Whose weights are evaluated: ``rollout``, ``dmd``, ``teacher``, or ``auto`` = the last trained."""
+    """Whose weights are evaluated: ``rollout``, ``dmd``, ``teacher``, ``auto`` = the last trained of these, or
+    ``orchestrator``: its own head alone, sound without pictures."""
     steps: int | None = None
     """Denoising steps. Not given: what the model was trained for."""
     teacher: bool = False
