@@ -69,6 +69,6 @@ def open_devices(parts: str | None, real_faces: bool) -> Devices:
     found.i3d = take("Frechet distance, I3D", "i3d/i3d_torchscript.pt", I3DFeatures)
     if real_faces:
         found.syncnet = take("Sync-C, Sync-D (SyncNet v2)", "syncnet/syncnet_v2.model", load_field_syncnet)
-    for what, pattern in found.missing.items():
+    for what, pattern in found.missing.items() if root is not None else ():
         log.info("not measured: %s (no %s in evaluate.parts)", what, pattern)
     return found
