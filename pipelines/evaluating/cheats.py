@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from pipelines.evaluating.material import Rendering, Subject
 
 
-def add_cheats(subjects: list[Subject], fps: float, sample_rate: int, seed: int) -> None:
+def add_cheats(subjects: list[Subject], seed: int) -> None:
     """Give every subject that was recorded its cheats, made of recorded clips.
 
     still: the reference (or the first frame) with the true sound. swapped: true pictures with the next clip's sound.

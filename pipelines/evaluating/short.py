@@ -78,7 +78,7 @@ def short_protocol(cfg: RunConfig, directory: RunDirectory, bar: Progress) -> Re
     long = _long_stream(cfg, main, clips, train, bar)
     forced, free = _pointer_tracks(cfg, character, val, bar)
     if options.cheats:
-        add_cheats(clips, clock.fps, clock.sample_rate, options.seed)
+        add_cheats(clips, options.seed)
     show_clips(directory, subjects, report, clock, bar)
     mouth = choose_mouth(options, train, clips, video)
     syncnet = our_syncnet(directory.stage("evaluate") / "syncnet", train, clock, cfg.data.size, options.syncnet_clips,

@@ -48,7 +48,7 @@ def takes() -> list[Take]:
 @pytest.fixture(scope="module")
 def subjects(takes: list[Take]) -> list[Subject]:
     found = [subject_of(take, lesson.frames[0]) for lesson, take in zip(takes, takes[LOOKS:], strict=False)]
-    add_cheats(found, CLOCK.fps, CLOCK.sample_rate, seed=0)
+    add_cheats(found, seed=0)
     return found
 
 
@@ -171,7 +171,7 @@ def test_cheats_need_recorded_clips_and_some_need_two(takes: list[Take]) -> None
     alone = subject_of(takes[0], None)
     decoded = replace(alone, renderings={"codec": alone.renderings["real"]})
     for subject in (alone, decoded):
-        add_cheats([gone, subject], CLOCK.fps, CLOCK.sample_rate, seed=0)
+        add_cheats([gone, subject], seed=0)
         assert not gone.renderings
         assert set(subject.renderings) & set(CHEATS) == {"still", "noise"}
         assert (subject.renderings["still"].frames == takes[0].frames[0]).all()  # no reference: its first frame
