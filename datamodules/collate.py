@@ -90,6 +90,7 @@ class ChunkCollate:
             past_audio=stack(pasts, (w.past_latents(clock), self.audio_channels)), has_past=present(pasts),
             spoken=pack_text([i.text.spoken for i in items], w.max_spoken, self.width, "right"),
             todo=pack_text([i.text.todo for i in items], w.max_todo, self.width, "left"),
+            has_text=torch.ones(len(items), dtype=torch.bool),
             cursor=torch.tensor([i.text.cursor for i in items], dtype=torch.float32),
             history=torch.cat([anchor, recent], 1), history_mask=torch.cat([anchor_mask, recent_mask], 1),
             history_time=torch.tensor([t[0] for t in times]), audio_time=torch.tensor([t[1] for t in times]))

@@ -79,7 +79,9 @@ class MatchingModule(StageModule):
                            key: NoiseKey, share: float) -> tuple[Tensor, dict[str, Any]]:
         """Score a sample that carries gradient, and run its backward pass; returns the loss and its figures."""
         assert sample is not None, "the generator learns at an exit step"
-        scored = renoise(sample, self.orchestrator, prefix, key, self.diffusion)
+        with torch.no_grad():
+            untold = self.orchestrator.prefix(conditions.without_text()) if self.diffusion.text_null else None
+        scored = renoise(sample, self.orchestrator, prefix, key, self.diffusion, untold)
         losses = generator_losses(sample, scored, self.teacher, self.critic, conditions, weight, self.diffusion)
         loss = self.weighted(losses)
         self.manual_backward(loss * share)

@@ -19,11 +19,12 @@ from streamchar.objectives.conditioning import perturb
 from streamchar.objectives.drops import DropConfig
 from streamchar.objectives.joint import JointLosses, joint_losses
 from streamchar.objectives.per_sample import batch_mean
+from streamchar.objectives.speech import pointer_samples
 from streamchar.rollout.character import Character
 from streamchar.rollout.plan import teacher_plan
 from streamchar.types import ChunkBatch
 
-NO_DROPS = DropConfig(0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
+NO_DROPS = DropConfig(ref=0.0, motion=0.0, sink=0.0, condition=0.0, text=0.0, motion_noise=0.0, history_noise=0.0)
 
 
 class TeacherModule(StageModule):
@@ -70,7 +71,7 @@ class TeacherModule(StageModule):
             values = {"train/video": batch_mean(losses.video, part.has_video),
                       "train/audio": losses.audio.mean(), "train/head": losses.head.mean(),
                       "train/pointer": losses.pointer.mean(),
-                      "pointer/train_error": (losses.predicted - part.pointer).abs().mean(),
+                      "pointer/train_error": (losses.predicted - part.pointer[pointer_samples(part, 1.0)]).abs().mean(),
                       **levels("train/audio", losses.audio, losses.sigma),
                       **levels("train/video", losses.video, losses.sigma)}
         figures = self.step_role("teacher", total, batch.keys)

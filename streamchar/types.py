@@ -6,7 +6,7 @@ Legend: B batch, N text units, W characters per unit, T latents in time, C chann
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any, TypeVar
 
 import torch
@@ -42,6 +42,7 @@ class Conditions:
     ref (B, C, 1, h, w), motion (B, C, Tm, h, w), sink (B, C, Ts, h, w), past_audio (B, Tp, Ca): the context groups;
     ``has_*`` (B,) bool: False = the group is replaced by its learned null latent.
     spoken, todo: text inside the history window, and text still to say (the half-spoken word stays in todo).
+    has_text (B,) bool: False = what is said is not told (the null of guidance), which is not an empty transcript.
     cursor (B,) float: pointer at the chunk's start, in units from todo's first unit, in [0, N_todo].
     history (B, Th, Ca), history_mask (B, Th): voice anchor then latest sound, right-aligned (the last latent is the
     newest); history_time (B, Th): seconds of each latent's start relative to the chunk's start, negative.
@@ -58,6 +59,7 @@ class Conditions:
     has_past: Tensor
     spoken: Text
     todo: Text
+    has_text: Tensor
     cursor: Tensor
     history: Tensor
     history_mask: Tensor
@@ -67,6 +69,10 @@ class Conditions:
     def to(self, device: torch.device | str) -> Conditions:
         """A copy with every tensor on ``device``."""
         return tensor_map(self, lambda t: t.to(device))
+
+    def without_text(self) -> Conditions:
+        """The same, with no sample told what is said."""
+        return replace(self, has_text=torch.zeros_like(self.has_text))
 
 
 @dataclass

@@ -61,7 +61,8 @@ def conditions(batch: int = 2, clock: ChunkClock = CLOCK, seed: int = 0) -> Cond
                      WINDOW.max_todo, UNITS.width, "left")
     history = WINDOW.anchor_latents(clock) + WINDOW.recent_latents(clock)
     return Conditions(video(1), yes, video(WINDOW.motion_latents), yes, video(WINDOW.sink_latents), yes,
-                      normal(batch, WINDOW.past_latents(clock), AUDIO), yes, spoken, todo, torch.full((batch,), 0.25),
+                      normal(batch, WINDOW.past_latents(clock), AUDIO), yes, spoken, todo, yes,
+                      torch.full((batch,), 0.25),
                       normal(batch, history, AUDIO), torch.ones(batch, history, dtype=torch.bool),
                       torch.tensor([WINDOW.history_time(clock, 1)]).expand(batch, -1),
                       torch.tensor([WINDOW.audio_time(clock, 1)]).expand(batch, -1))

@@ -1,4 +1,9 @@
-"""Classifier-free guidance per modality; the null branch is ``c_a`` replaced by one learned vector (design, 8)."""
+"""Classifier-free guidance per modality (design, section 8).
+
+The null branch is ``c_a`` replaced by one learned vector, or [ours] the ``c_a`` of an orchestrator that was not told the
+text. ``c_a`` holds the orchestrator's whole estimate of the sound: away from its absence is away from the sound's own
+scale, away from a ``c_a`` without text is towards the words (docs/training.md).
+"""
 
 from __future__ import annotations
 
@@ -9,14 +14,15 @@ from streamchar.types import Latents
 
 
 def guided_velocity(denoiser: Denoiser, noisy: Latents, sigma: Tensor, c_a: Tensor, context: Context,
-                    audio_time: Tensor, weight_video: float, weight_audio: float) -> Latents:
+                    audio_time: Tensor, weight_video: float, weight_audio: float, c_null: Tensor | None = None) -> Latents:
     """``v_cond + (w_m - 1)(v_cond - v_null)`` per modality m; w = 1 means none and runs one branch only.
 
-    Reference, motion, sink and caption stay in the null branch: both branches share ``context``.
+    ``c_null``: c_a of the null branch; None is the learned vector. Reference, motion, sink and caption stay in the null
+    branch: both branches share ``context``.
     """
     conditional = denoiser(noisy, sigma, c_a, context, audio_time)
     if weight_video == 1.0 and weight_audio == 1.0:
         return conditional
-    null = denoiser(noisy, sigma, denoiser.null_like(c_a), context, audio_time)
+    null = denoiser(noisy, sigma, denoiser.null_like(c_a) if c_null is None else c_null, context, audio_time)
     return Latents(conditional.video + (weight_video - 1) * (conditional.video - null.video),
                    conditional.audio + (weight_audio - 1) * (conditional.audio - null.audio))

@@ -21,16 +21,25 @@ class DiffusionConfig:
     """Warp of the student's steps."""
     score_shift: float = 5.0
     """Warp of the noise levels at which teacher and critic score."""
+    guidance_null: str = "condition"
+    """What guidance leads away from: ``condition``, the learned vector in c_a's place; ``text``, c_a without text."""
     guidance_video: float = 4.0
     """Guidance weight of video; 1 means none."""
     guidance_audio: float = 4.0
     """Guidance weight of audio; 1 means none."""
+
+    @property
+    def text_null(self) -> bool:
+        """Whether guidance runs the orchestrator once more, without its text."""
+        return self.guidance_null == "text" and (self.guidance_video != 1.0 or self.guidance_audio != 1.0)
 
     def problems(self) -> list[str]:
         """Everything that is wrong with these values, in words."""
         found = []
         if not self.few_steps or self.few_steps[0] != 1.0 or sorted(self.few_steps, reverse=True) != self.few_steps:
             found.append(f"diffusion.few_steps={self.few_steps} must start at 1.0 and fall")
+        if self.guidance_null not in ("condition", "text"):
+            found.append(f"diffusion.guidance_null={self.guidance_null!r} must be 'condition' or 'text'")
         if min(self.shift, self.few_step_shift, self.score_shift) <= 0:
             found.append("diffusion: shifts must be positive")
         return found

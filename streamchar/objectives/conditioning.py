@@ -20,7 +20,7 @@ def _noisy(x: Tensor, key: NoiseKey, name: str, level: float) -> Tensor:
 
 
 def perturb(conditions: Conditions, key: NoiseKey, drops: DropConfig) -> Conditions:
-    """Conditions with groups dropped and noise added, each by its own counted draw. The text is never touched."""
+    """Conditions with groups dropped and noise added, each by its own counted draw; words are never changed."""
     device = conditions.ref.device
     draw = key.uniform((4,), "drops", device)
     keep_motion = draw[:, 1] >= drops.motion
@@ -30,6 +30,7 @@ def perturb(conditions: Conditions, key: NoiseKey, drops: DropConfig) -> Conditi
         has_motion=conditions.has_motion & keep_motion,
         has_past=conditions.has_past & keep_motion,
         has_sink=conditions.has_sink & (draw[:, 2] >= drops.sink),
+        has_text=conditions.has_text & (key.uniform((), "text", device) >= drops.text),
         motion=_noisy(conditions.motion, key, "motion", drops.motion_noise),
         past_audio=_noisy(conditions.past_audio, key, "past", drops.motion_noise),
         history=_noisy(conditions.history, key, "history", drops.history_noise))

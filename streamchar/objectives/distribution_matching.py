@@ -26,12 +26,14 @@ from streamchar.types import Conditions, Latents
 
 @dataclass
 class Scored:
-    """What teacher and critic score with: the student's very conditions, the noise level, and c_a at that level."""
+    """What teacher and critic score with: the student's very conditions, the noise level, and c_a at that level
+    (``c_null``: without text, where guidance leads away from that)."""
 
     noisy: Latents
     eps: Latents
     sigma: Tensor
     c_a: Tensor
+    c_null: Tensor | None = None
 
 
 @dataclass
@@ -46,15 +48,19 @@ class MatchingLosses:
 
 
 def renoise(sample: Latents, orchestrator: Orchestrator, prefix: Prefix, key: NoiseKey,
-            config: DiffusionConfig) -> Scored:
-    """Noise a sample to a fresh level and rerun the condition block on it; one result serves teacher and critic."""
+            config: DiffusionConfig, untold: Prefix | None = None) -> Scored:
+    """Noise a sample to a fresh level and rerun the condition block on it; one result serves teacher and critic.
+
+    ``untold``: the prefix of the same conditions without text, for the teacher's guidance.
+    """
     sample = sample.detach()
     sigma = score_sigmas(key.uniform((), "t", sample.audio.device), config)
     eps = key.like(sample, "score")
     noisy = noise_latents(sample, eps, sigma)
     with torch.no_grad():
         c_a = orchestrator.block(prefix, noisy.audio, sigma)
-    return Scored(noisy, eps, sigma, c_a)
+        c_null = None if untold is None else orchestrator.block(untold, noisy.audio, sigma)
+    return Scored(noisy, eps, sigma, c_a, c_null)
 
 
 def normalised_gradient(fake: Tensor, real: Tensor, sample: Tensor, weight: Tensor | None = None) -> Tensor:
@@ -77,7 +83,7 @@ def generator_losses(sample: Latents, scored: Scored, teacher: Denoiser, critic:
     with torch.no_grad():
         time = conditions.audio_time
         v_real = guided_velocity(teacher, scored.noisy, scored.sigma, scored.c_a, teacher.encode_context(conditions),
-                                 time, config.guidance_video, config.guidance_audio)
+                                 time, config.guidance_video, config.guidance_audio, scored.c_null)
         v_fake = critic(scored.noisy, scored.sigma, scored.c_a, critic.encode_context(conditions), time)
         real, fake = (clean_latents(scored.noisy, v, scored.sigma) for v in (v_real, v_fake))
         g_video = normalised_gradient(fake.video, real.video, sample.video)

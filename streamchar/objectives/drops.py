@@ -17,6 +17,8 @@ class DropConfig:
     """Probability of dropping the sink."""
     condition: float = 0.1
     """Probability of replacing c_a by the null vector."""
+    text: float = 0.0
+    """Probability of hiding the text from the orchestrator, which ``diffusion.guidance_null=text`` needs."""
     motion_noise: float = 0.2
     """Noise on motion latents and past sound: sigma ~ U(0, this)."""
     history_noise: float = 0.2

@@ -14,14 +14,15 @@ from streamchar.diffusion.noise import NoiseKey
 from streamchar.objectives.conditioning import dropped_condition
 from streamchar.objectives.drops import DropConfig
 from streamchar.objectives.per_sample import audio_mean, video_mean
-from streamchar.objectives.speech import draw_sigma, pointer_loss
+from streamchar.objectives.speech import draw_sigma, pointer_loss, pointer_samples
 from streamchar.orchestrator.model import Orchestrator
 from streamchar.types import ChunkBatch
 
 
 @dataclass
 class JointLosses:
-    """Per sample, each (B,): flow-matching errors, the orchestrator head's own, pointer loss and end, noise level."""
+    """Per sample, each (B,): flow-matching errors, the orchestrator head's own, noise level; pointer loss and end, each
+    (P,), of the samples with text (:func:`~streamchar.objectives.speech.pointer_samples`)."""
 
     video: Tensor
     audio: Tensor
@@ -48,8 +49,11 @@ def joint_losses(denoiser: Denoiser, orchestrator: Orchestrator, batch: ChunkBat
         prefix = orchestrator.prefix(batch.conditions)
         c_a = orchestrator.block(prefix, noisy.audio, sigma)
         head = audio_mean((orchestrator.velocity(c_a, noisy.audio) - target).square(), batch.audio_weight)
-        cursor = batch.conditions.cursor
-        pointer = pointer_loss(orchestrator, prefix, batch) if with_pointer else (torch.zeros_like(cursor), cursor)
+        if with_pointer:
+            pointer = pointer_loss(orchestrator, prefix, batch)
+        else:
+            cursor = batch.conditions.cursor[pointer_samples(batch, 1.0)]
+            pointer = torch.zeros_like(cursor), cursor
     seen = denoiser.null_like(c_a, dropped_condition(key, drops, sigma.device))
     context = denoiser.encode_context(batch.conditions)
     v = denoiser(noisy, sigma, seen, context, batch.conditions.audio_time)

@@ -50,8 +50,10 @@ def pointer_loss(orchestrator: Orchestrator, prefix: Prefix, batch: ChunkBatch, 
 
 def pointer_samples(batch: ChunkBatch, share: float) -> Tensor:
     """(P,) rows of the batch for the pointer's loss, at least one: about ``share`` of any part of the global order,
-    whoever holds it (multiples of the golden ratio are spread evenly, also over every second or fourth sample)."""
-    rows = (torch.frac(batch.index.double() * GOLDEN) < share).nonzero().flatten()
+    whoever holds it (multiples of the golden ratio are spread evenly, also over every second or fourth sample). Where
+    the text is hidden there is nothing to point at."""
+    chosen = torch.frac(batch.index.double() * GOLDEN) < share
+    rows = (chosen & batch.conditions.has_text).nonzero().flatten()
     return rows if len(rows) else rows.new_zeros(1)
 
 

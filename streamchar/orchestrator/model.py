@@ -76,6 +76,7 @@ class Orchestrator(nn.Module):
         self.history_in, self.block_in = nn.Linear(audio_channels, width), nn.Linear(audio_channels, width)
         self.time_embedding = TimeEmbedding(256, width)
         self.mark = nn.Parameter(torch.zeros(width))
+        self.null_text = nn.Parameter(torch.zeros(width))
         self.kind = nn.ParameterDict({name: nn.Parameter(0.02 * torch.randn(width)) for name in KINDS})
         self.condition_out = nn.Linear(width, condition_width)
         self.head_norm = nn.LayerNorm(condition_width)
@@ -103,12 +104,12 @@ class Orchestrator(nn.Module):
         return seconds * self.clock.audio_rate
 
     def _seen(self, c: Conditions) -> Tensor:
-        mark = torch.ones_like(c.todo.mask[:, :1])
-        return torch.cat((c.spoken.mask, mark, c.todo.mask, c.history_mask), dim=1)
+        mark, told = torch.ones_like(c.todo.mask[:, :1]), c.has_text[:, None]
+        return torch.cat((c.spoken.mask & told, mark, c.todo.mask & told, c.history_mask), dim=1)
 
     def prefix(self, c: Conditions) -> Prefix:
-        """Run text and history once per chunk."""
-        mark = (self.mark + self.kind["mark"]).expand(c.cursor.shape[0], 1, -1)
+        """Run text and history once per chunk. Untold text is hidden, and the mark says so [ours]."""
+        mark = torch.where(c.has_text[:, None], self.mark, self.null_text)[:, None] + self.kind["mark"]
         x = torch.cat((self._embed(c.spoken) + self.kind["spoken"], mark, self._embed(c.todo) + self.kind["todo"],
                        self.history_in(c.history) + self.kind["history"]), dim=1)
         seen, positions = self._seen(c), self._prefix_positions(c)
@@ -124,7 +125,7 @@ class Orchestrator(nn.Module):
         todo_states = states[:, first:first + c.todo.mask.shape[1]]
         start = (c.audio_time * self.clock.audio_rate if self.config.positions == "time"
                  else seen.sum(dim=1, keepdim=True) + torch.arange(c.audio_time.shape[1], device=x.device))
-        return Prefix(pairs, seen, todo_states, c.todo.mask, c.cursor, start.float())
+        return Prefix(pairs, seen, todo_states, c.todo.mask & c.has_text[:, None], c.cursor, start.float())
 
     def block(self, prefix: Prefix, audio: Tensor, sigma: Tensor) -> Tensor:
         """``c_a`` (B, T, condition_width) for noisy audio latents (B, T, C) at noise levels sigma (B,).

@@ -45,16 +45,18 @@ def denoise_chunk(denoiser: Denoiser, orchestrator: Orchestrator, conditions: Co
         raise ValueError("a gradient at an exit step needs a few-step plan")
     with torch.no_grad():
         context = denoiser.encode_context(conditions)
+        untold = orchestrator.prefix(conditions.without_text()) if plan.text_null else None
     x, exit_sample = start or start_noise(conditions, denoiser, key.at(step=0)), None
     for step in range(plan.steps):
         sigma = plan.levels(x.audio, step)
         with torch.no_grad():
             c_a = orchestrator.block(prefix, x.audio, sigma)
+            c_null = None if untold is None else orchestrator.block(untold, x.audio, sigma)
         grad = step == exit_step and exit_grad and torch.is_grad_enabled()
         with torch.set_grad_enabled(grad):
             seen = denoiser.encode_context(conditions) if grad else context
             v = guided_velocity(denoiser, x, sigma, c_a, seen, conditions.audio_time,
-                                plan.guidance_video, plan.guidance_audio)
+                                plan.guidance_video, plan.guidance_audio, c_null)
             clean = clean_latents(x, v, sigma)
         if step == exit_step:
             exit_sample = clean

@@ -103,6 +103,7 @@ class StreamMemory:
             self.recent[:, self.recent.shape[1] - past:], self.recent_mask[:, -1],
             pack_text([s.spoken for s in splits], window.max_spoken, width, "right").to(device),
             pack_text([s.todo for s in splits], window.max_todo, width, "left").to(device),
+            torch.ones(size, dtype=torch.bool, device=device),
             torch.tensor([s.cursor for s in splits], device=device),
             torch.cat((self.anchor, self.recent), dim=1), torch.cat((self.anchor_mask, self.recent_mask), dim=1),
             rows, audio_time)

@@ -17,7 +17,7 @@ class SamplePlan:
     sigmas: noise levels from 1 down. ``few_step`` True: the student's schedule, each clean estimate re-noised with
     fresh noise to the next level (levels end before 0). False: Euler steps along the levels, which end at 0.
     fresh_noise: False re-noises with the chunk's own first noise, so that the sample is a function of it and can be
-    compared with the Euler sample of the same noise.
+    compared with the Euler sample of the same noise. text_null: guidance leads away from c_a without text.
     """
 
     sigmas: tuple[float, ...]
@@ -25,6 +25,7 @@ class SamplePlan:
     guidance_video: float = 1.0
     guidance_audio: float = 1.0
     fresh_noise: bool = True
+    text_null: bool = False
 
     @property
     def steps(self) -> int:
@@ -45,4 +46,5 @@ def teacher_plan(config: DiffusionConfig, steps: int | None = None, start: float
     """Euler with the training warp and the scoring guidance; ``steps`` defaults to the teacher's. ``start`` < 1: only
     the part of the way that is left from that noise level."""
     levels = euler_sigmas(steps or config.teacher_steps, config.shift, start)
-    return SamplePlan(tuple(levels.tolist()), False, config.guidance_video, config.guidance_audio)
+    return SamplePlan(tuple(levels.tolist()), False, config.guidance_video, config.guidance_audio,
+                      text_null=config.text_null)
