@@ -19,7 +19,7 @@ def cross_check(cfg: RunConfig, *, to_run: bool = True) -> list[str]:
 
     ``to_run``: also what a stage needs in order to run, but not to be printed or sized (``--cfg``, ``--dry-run``).
     """
-    return _own(cfg, "") + _run(cfg) + _window(cfg) + _sizes(cfg) + (_files(cfg) if to_run and cfg.stage else [])
+    return _own(cfg, "") + _run(cfg) + _window(cfg) + _sizes(cfg) + _guidance(cfg) + (_files(cfg) if to_run and cfg.stage else [])
 
 
 def _files(cfg: RunConfig) -> list[str]:
@@ -75,6 +75,14 @@ def _window(cfg: RunConfig) -> list[str]:
         if not 0 <= value <= most:
             found.append(f"window.{key}={value} must be between 0 and {most:g} seconds")
     return found
+
+
+def _guidance(cfg: RunConfig) -> list[str]:
+    """A null branch that no training ever saw leads anywhere."""
+    if not cfg.diffusion.text_null:
+        return []
+    return [f"diffusion.guidance_null=text needs text that is dropped in training: stages.{name}.drops.text is 0, "
+            "0.1 is usual" for name in ("orchestrator", "teacher") if not getattr(cfg.stages, name).drops.text]
 
 
 def _sizes(cfg: RunConfig) -> list[str]:

@@ -60,6 +60,11 @@ def test_interpolation_reaches_other_keys(conf: Path) -> None:
     assert made("preset=linked", "seed=9").stream.seed == 9
 
 
+def test_guidance_away_from_no_text_needs_dropped_text() -> None:
+    text = problems("preset=demo", "diffusion.guidance_null=text", "stages.orchestrator.drops.text=0.1")
+    assert "stages.teacher.drops.text is 0" in text and "stages.orchestrator.drops.text" not in text
+
+
 def test_all_problems_come_at_once_with_the_nearest_key() -> None:
     text = problems("stage=rolout", "data.batchsize=3", "clock.fps=abc", "clock.chunk_frames=32", "batch_size=4",
                     "window.sink_latents=99", "junk", "--dryrun", "dmd.critic.lr=-1")

@@ -13,8 +13,8 @@ from streamchar.denoiser.model import patchify, unpatchify
 from streamchar.denoiser.positions import TokenPositions
 from streamchar.diffusion.noise import NoiseKey
 from streamchar.rollout.chunk_loop import generate_chunk
-from streamchar.rollout.denoise import denoise_chunk
-from streamchar.rollout.plan import student_plan
+from streamchar.rollout.denoise import denoise_chunk, start_noise
+from streamchar.rollout.plan import SamplePlan, student_plan
 from tests import tiny_models as tiny
 
 
@@ -91,6 +91,21 @@ def test_guidance_weight_one_means_none_and_two_doubles_the_difference():
     torch.testing.assert_close(two.video, cond.video)
     torch.testing.assert_close(two.audio, 2 * cond.audio - null.audio)
     assert (cond.audio - null.audio).abs().max() > 1e-4
+
+
+@torch.no_grad()
+def test_guidance_away_from_a_condition_without_text():
+    character, c = tiny.character(), tiny.conditions()
+    orchestrator, model = character.orchestrator, character.denoiser
+    plan = SamplePlan((1.0, 0.0), few_step=False, guidance_audio=3.0, text_null=True)  # one Euler step
+    key, prefix, sigma = NoiseKey.of(0, [0, 1]), orchestrator.prefix(c), torch.ones(2)
+    out = denoise_chunk(model, orchestrator, c, prefix, plan, key).final
+    eps = start_noise(c, model, key.at(step=0))
+    told, untold = (model(eps, sigma, orchestrator.block(p, eps.audio, sigma), model.encode_context(c), c.audio_time)
+                    for p in (prefix, orchestrator.prefix(c.without_text())))
+    torch.testing.assert_close(out.audio, eps.audio - (3 * told.audio - 2 * untold.audio))
+    torch.testing.assert_close(out.video, eps.video - told.video)
+    assert (told.audio - untold.audio).abs().max() > 1e-4
 
 
 def test_patchify_is_inverted():

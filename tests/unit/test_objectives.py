@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import torch
@@ -10,7 +11,9 @@ from streamchar.diffusion.config import DiffusionConfig
 from streamchar.diffusion.flow import add_noise, clean_from_velocity
 from streamchar.diffusion.noise import NoiseKey, scalar
 from streamchar.diffusion.schedule import euler_sigmas, few_step_sigmas, score_sigmas
+from streamchar.objectives.conditioning import perturb
 from streamchar.objectives.distribution_matching import generator_losses, normalised_gradient, renoise, surrogate
+from streamchar.objectives.drops import DropConfig
 from streamchar.objectives.per_sample import audio_mean
 from streamchar.objectives.speech import pointer_samples
 from streamchar.types import Latents
@@ -58,6 +61,32 @@ def test_generator_gradient_reaches_the_student_only():
     (losses.video + losses.audio).mean().backward()
     assert sample.video.grad.abs().sum() > 0 and sample.audio.grad.abs().sum() > 0
     assert all(p.grad is None for m in (teacher, critic, orchestrator) for p in m.parameters())
+
+
+def test_the_teachers_score_is_guided_away_from_no_text():
+    c, orchestrator = tiny.conditions(), tiny.orchestrator()
+    teacher, sample, weight = tiny.denoiser(1), tiny.latents(), torch.ones(2, tiny.CLOCK.audio_latents)
+    config = DiffusionConfig(guidance_null="text", guidance_audio=3.0)
+    assert config.text_null and not replace(config, guidance_video=1.0, guidance_audio=1.0).text_null
+    key, prefix = NoiseKey.of(0, [0, 1]), orchestrator.prefix(c)
+
+    def gradient(untold):
+        scored = renoise(sample, orchestrator, prefix, key, config, untold)
+        return generator_losses(sample, scored, teacher, teacher, c, weight, config).gradient_audio
+
+    with torch.no_grad():
+        same, away = gradient(prefix), gradient(orchestrator.prefix(c.without_text()))
+    # critic = teacher: without a difference between the branches guidance has no effect, and nothing is left
+    assert same.abs().max() < 1e-5 and away.min() > 1e-3
+
+
+def test_text_is_dropped_at_its_rate_and_by_sample():
+    c, index = tiny.conditions(64), list(range(64))
+    told = perturb(c, NoiseKey.of(0, index), DropConfig(text=0.25)).has_text
+    assert 40 <= int(told.sum()) <= 56
+    assert perturb(c, NoiseKey.of(0, index), DropConfig()).has_text.all()
+    part = perturb(tiny.conditions(32), NoiseKey.of(0, index[32:]), DropConfig(text=0.25)).has_text
+    assert torch.equal(part, told[32:])
 
 
 def test_flow_conventions():

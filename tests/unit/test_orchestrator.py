@@ -93,6 +93,24 @@ def test_padding_is_not_seen(model):
     torch.testing.assert_close(a, b)
 
 
+@torch.no_grad()
+def test_untold_text_is_not_seen_and_is_not_an_empty_transcript(model):
+    c, sigma = tiny.conditions(), torch.tensor([0.3, 0.7])
+    untold = c.without_text()
+    a = model.prefix(untold)
+    c_a = model.block(a, _audio(), sigma)
+    other = replace(untold, todo=replace(c.todo, ids=c.todo.ids.flip(0)), spoken=replace(c.spoken, ids=c.spoken.ids * 0))
+    torch.testing.assert_close(model.block(model.prefix(other), _audio(), sigma), c_a)
+    empty = replace(c, todo=replace(c.todo, mask=torch.zeros_like(c.todo.mask)),
+                    spoken=replace(c.spoken, mask=torch.zeros_like(c.spoken.mask)))
+    assert (model.block(model.prefix(empty), _audio(), sigma) - c_a).abs().max() > 1e-4
+    assert not model.point(a, _audio()).any() and model.point(model.prefix(c), _audio()).any()
+    one = replace(c, has_text=torch.tensor([True, False]))  # each sample for itself
+    mixed = model.block(model.prefix(one), _audio(), sigma)
+    torch.testing.assert_close(mixed[1], c_a[1])
+    torch.testing.assert_close(mixed[0], model.block(model.prefix(c), _audio(), sigma)[0])
+
+
 def test_pointer_stays_inside_the_text_and_is_zero_without_text():
     torch.manual_seed(0)
     pointer = Pointer(8, 8, 4)
