@@ -19,7 +19,8 @@ def cross_check(cfg: RunConfig, *, to_run: bool = True) -> list[str]:
 
     ``to_run``: also what a stage needs in order to run, but not to be printed or sized (``--cfg``, ``--dry-run``).
     """
-    return _own(cfg, "") + _run(cfg) + _window(cfg) + _sizes(cfg) + _guidance(cfg) + (_files(cfg) if to_run and cfg.stage else [])
+    found = _own(cfg, "") + _run(cfg) + _window(cfg) + _sizes(cfg) + _guidance(cfg)
+    return found + (_files(cfg) if to_run and cfg.stage else [])
 
 
 def _files(cfg: RunConfig) -> list[str]:

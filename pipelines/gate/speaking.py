@@ -71,7 +71,8 @@ def speak_together(condition: Condition, clips: list[GateClip], character: Chara
         null = character.denoiser.null_condition
         vector = null if condition.mute == "null" else torch.zeros_like(null)
         character = replace(character, orchestrator=MutedOrchestrator(character.orchestrator, vector))
-        plan = replace(plan, guidance_video=1.0, guidance_audio=1.0, text_null=False)  # away from the null branch leads nowhere now
+        # away from the null branch leads nowhere now
+        plan = replace(plan, guidance_video=1.0, guidance_audio=1.0, text_null=False)
     seconds = chunk_limit(clips, character) * float(character.clock.chunk_seconds)
     condition.takes, _, _ = speak(character, batch, plan, seconds, seed, step)
     condition.seconds = time.perf_counter() - began

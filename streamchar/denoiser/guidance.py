@@ -1,7 +1,7 @@
 """Classifier-free guidance per modality (design, section 8).
 
-The null branch is ``c_a`` replaced by one learned vector, or [ours] the ``c_a`` of an orchestrator that was not told the
-text. ``c_a`` holds the orchestrator's whole estimate of the sound: away from its absence is away from the sound's own
+The null branch is ``c_a`` replaced by one learned vector, or [ours] the ``c_a`` of an orchestrator that was not told
+the text. ``c_a`` holds the orchestrator's whole estimate of the sound: away from its absence is away from the sound's own
 scale, away from a ``c_a`` without text is towards the words (docs/training.md).
 """
 
@@ -14,7 +14,8 @@ from streamchar.types import Latents
 
 
 def guided_velocity(denoiser: Denoiser, noisy: Latents, sigma: Tensor, c_a: Tensor, context: Context,
-                    audio_time: Tensor, weight_video: float, weight_audio: float, c_null: Tensor | None = None) -> Latents:
+                    audio_time: Tensor, weight_video: float, weight_audio: float,
+                    c_null: Tensor | None = None) -> Latents:
     """``v_cond + (w_m - 1)(v_cond - v_null)`` per modality m; w = 1 means none and runs one branch only.
 
     ``c_null``: c_a of the null branch; None is the learned vector. Reference, motion, sink and caption stay in the null

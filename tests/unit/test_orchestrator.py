@@ -99,7 +99,8 @@ def test_untold_text_is_not_seen_and_is_not_an_empty_transcript(model):
     untold = c.without_text()
     a = model.prefix(untold)
     c_a = model.block(a, _audio(), sigma)
-    other = replace(untold, todo=replace(c.todo, ids=c.todo.ids.flip(0)), spoken=replace(c.spoken, ids=c.spoken.ids * 0))
+    other = replace(untold, todo=replace(c.todo, ids=c.todo.ids.flip(0)),
+                    spoken=replace(c.spoken, ids=c.spoken.ids * 0))
     torch.testing.assert_close(model.block(model.prefix(other), _audio(), sigma), c_a)
     empty = replace(c, todo=replace(c.todo, mask=torch.zeros_like(c.todo.mask)),
                     spoken=replace(c.spoken, mask=torch.zeros_like(c.spoken.mask)))
