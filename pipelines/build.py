@@ -51,7 +51,8 @@ def model_spec(cfg: RunConfig, codecs: Codecs) -> ModelSpec:
     if grid % denoiser.patch:
         raise InputError(f"denoiser.patch={denoiser.patch} does not divide the latent grid of {grid} x {grid} "
                          f"(data.size={cfg.data.size} at stride {codecs.video.spatial_stride})")
-    return ModelSpec(denoiser, cfg.orchestrator, clock, cfg.window, cfg.diffusion)
+    return ModelSpec(denoiser, cfg.orchestrator, clock, cfg.window, cfg.diffusion,
+                     cfg.data.size)
 
 
 def _orchestrator(spec: ModelSpec, directory: RunDirectory, stage: str, role: str = "ema") -> Orchestrator:
@@ -90,7 +91,7 @@ def build_module(stage: str, cfg: RunConfig, directory: RunDirectory) -> StageMo
         trained = "orchestrator" in cfg.chain or directory.has("orchestrator", "checkpoints")
         orchestrator = _orchestrator(spec, directory, "orchestrator") if trained else spec.build_orchestrator()
         character = Character(spec.build_denoiser(), orchestrator, spec.clock, spec.window, spec.units(),
-                              spec.diffusion, codecs.video, codecs.audio)
+                              spec.diffusion, spec.size, codecs.video, codecs.audio)
         return TeacherModule(character, cfg.stages.teacher, cfg.seed, folder)
     teacher = _denoiser(spec, directory, "teacher", "teacher")
     orchestrator = _frozen_orchestrator(cfg, spec, directory)
@@ -98,7 +99,7 @@ def build_module(stage: str, cfg: RunConfig, directory: RunDirectory) -> StageMo
     student = _denoiser(spec, directory, first, "student") if first else deepcopy(teacher)
     critic = _denoiser(spec, directory, first, "critic", "trained") if first else deepcopy(teacher)
     character = Character(student, orchestrator.eval(), spec.clock, spec.window, spec.units(), spec.diffusion,
-                          codecs.video, codecs.audio, few_step=True)
+                          spec.size, codecs.video, codecs.audio, few_step=True)
     kind = DmdModule if stage == "dmd" else RolloutModule
     return kind(character, teacher, critic, getattr(cfg.stages, stage), cfg.seed, folder,
                 _mouth(cfg, codecs, spec, directory))
@@ -147,19 +148,20 @@ def load_character(directory: RunDirectory, cfg: RunConfig, from_stage: str = "a
     for model in (denoiser, orchestrator):
         model.to(device).eval().requires_grad_(False)
     log.info("model of %s (%s, %s)", directory.stage(stage), role, "few-step" if few_step else "Euler")
-    return Character(denoiser, orchestrator, spec.clock, spec.window, spec.units(), spec.diffusion, codecs.video,
-                     codecs.audio, few_step)
+    return Character(denoiser, orchestrator, spec.clock, spec.window, spec.units(), spec.diffusion, spec.size,
+                     codecs.video, codecs.audio, few_step)
 
 
 def load_speech(directory: RunDirectory, cfg: RunConfig) -> Character:
-    """A character without a denoiser: the orchestrator speaks by its own head, without guidance."""
+    """A character without a denoiser: the orchestrator speaks by its own head, guided only away from no text."""
     codecs = load_codecs(directory)
     spec = model_spec(cfg, codecs)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     orchestrator = _orchestrator(spec, directory, "orchestrator").to(device).eval().requires_grad_(False)
-    unguided = replace(spec.diffusion, guidance_video=1.0, guidance_audio=1.0)
+    weight = spec.diffusion.guidance_audio if spec.diffusion.text_null else 1.0
+    guided = replace(spec.diffusion, guidance_video=1.0, guidance_audio=weight)
     return Character(SpeechOnlyDenoiser(orchestrator, spec.denoiser), orchestrator, spec.clock, spec.window,
-                     spec.units(), unguided, codecs.video, codecs.audio)
+                     spec.units(), guided, spec.size, codecs.video, codecs.audio)
 
 
 def checkpoint_folder(directory: RunDirectory, stage: str) -> Path:

@@ -151,6 +151,11 @@ def check_inputs(cfg: RunConfig, directory: RunDirectory) -> None:
 
         check_folder(Path(cfg.evaluate.folder))
         return  # clips of a folder need no run
+    if cfg.stage == "stream" and cfg.stream.model:
+        from pipelines.shipped import model_folder
+
+        model_folder(cfg.stream.model)
+        return
     if cfg.stage == "encode" and cfg.data.shards is None:
         directory.input("prepare", "shards")
     if cfg.stage in (*TRAINING, "evaluate"):

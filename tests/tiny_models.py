@@ -76,7 +76,7 @@ def latents(batch: int = 2, clock: ChunkClock = CLOCK, seed: int = 1) -> Latents
 
 def character(clock: ChunkClock = CLOCK) -> Character:
     return Character(denoiser(clock=clock), orchestrator(clock=clock), clock, WINDOW, UNITS,
-                     DiffusionConfig(teacher_steps=3), few_step=True)
+                     DiffusionConfig(teacher_steps=3), 8 * GRID, few_step=True)
 
 
 def streams(words: list[list[str]], clock: ChunkClock = CLOCK, real_start: bool = False) -> RolloutBatch:

@@ -37,15 +37,14 @@ def compose(line: CommandLine) -> RunConfig:
     layers.add_overrides(line)
     layers.set("preset", preset, "command line")
     cfg = layers.build(to_run=not line.flags & {"--cfg", "--dry-run"})
-    cfg.name = cfg.name or _name_of_given_clips(cfg) or preset
+    cfg.name = cfg.name or _name_of_what_is_given(cfg) or preset
     return cfg
 
 
-def _name_of_given_clips(cfg: RunConfig) -> str:
-    """Others' clips have a report of their own: it must not replace the one of the preset's run."""
-    if cfg.stage != "evaluate" or not cfg.evaluate.folder:
-        return ""
-    return "given-" + re.sub(r"[^\w.+-]+", "-", Path(cfg.evaluate.folder).name)
+def _name_of_what_is_given(cfg: RunConfig) -> str:
+    """Others' clips and models have a folder of their own: they must not replace what the preset's run has made."""
+    given = {"evaluate": cfg.evaluate.folder, "stream": cfg.stream.model}.get(cfg.stage)
+    return "given-" + re.sub(r"[^\w.+-]+", "-", Path(given).name) if given else ""
 
 
 def to_yaml(value: Any) -> str:

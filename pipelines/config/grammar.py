@@ -10,6 +10,7 @@ from pipelines.config.schema import TRAINING
 FLAGS = ("--help", "--cfg", "--dry-run")
 _SHORT = {"-h": "--help", "-c": "--cfg"}
 _SPARED = {"transcript": "stream.transcript", "reference": "stream.reference", "voice": "stream.voice",
+           "model": "stream.model",
            "protocol": "evaluate.protocol", "clips": "evaluate.folder"}
 
 
@@ -51,8 +52,8 @@ def parse(argv: list[str]) -> CommandLine:
 def canonical(key: str, stage: str) -> str:
     """The full path of a key that may be written short.
 
-    ``transcript reference voice clips`` and ``out from`` name what the stage reads and writes, ``protocol`` how it
-    measures; ``teacher.lr`` and ``stage.teacher.lr`` are ``stages.teacher.lr``; ``tracking.uri`` is
+    ``transcript reference voice model clips`` and ``out from`` name what the stage reads and writes, ``protocol`` how
+    it measures; ``teacher.lr`` and ``stage.teacher.lr`` are ``stages.teacher.lr``; ``tracking.uri`` is
     ``callbacks.tracking.uri``.
     """
     if key in _SPARED:

@@ -72,6 +72,15 @@ class ExportConfig:
     """Which weights of that stage: ema, student or teacher."""
     out: str | None = None
     """Folder of model.safetensors and config.json. Not given: ``export/`` of the run."""
+    dtype: str = "float32"
+    """Type of the stored weights: float32, bfloat16 or float16; they are loaded as float32."""
+    prompt: bool = False
+    """Whether the run's own prompt, a picture and a voice of the data, goes along: whose likeness is it?"""
+
+    def problems(self) -> list[str]:
+        """Everything that is wrong with these values, in words."""
+        kinds = ("float32", "bfloat16", "float16")
+        return [] if self.dtype in kinds else [f"export.dtype={self.dtype!r} must be one of {', '.join(kinds)}"]
 
 
 @dataclass

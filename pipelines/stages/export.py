@@ -3,32 +3,23 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from pathlib import Path
 
 from pipelines.build import load_character, load_codecs, model_spec, trained_stage
 from pipelines.config.schema import RunConfig
+from pipelines.model_card import model_card
+from pipelines.own_prompt import own_prompt
 from pipelines.run_directory import RunDirectory
 from streamchar.errors import InputError
-from streamchar.hub.pretrained import export_character
+from streamchar.hub.pretrained import PROMPT, export_character
+from streamchar.rollout.character import Character
 
 log = logging.getLogger(__name__)
 
-_CARD = """# {name}
-
-A StreamChar character, exported from stage `{stage}` ({role} weights) of the run `{name}`, preset `{preset}`.
-
-```python
-from streamchar.hub import from_pretrained
-
-character = from_pretrained("{folder}")
-```
-
-`config.json` holds all sizes, `model.safetensors` denoiser, orchestrator and codecs (float32).
-"""
-
 
 def run(cfg: RunConfig, directory: RunDirectory) -> None:
-    """Write ``model.safetensors``, ``config.json`` and ``README.md``.
+    """Write ``model.safetensors``, ``config.json``, the model card ``README.md`` and, if asked for, ``prompt/``.
 
     Raises:
         InputError: where there is no such model, or the folder cannot be written.
@@ -38,11 +29,26 @@ def run(cfg: RunConfig, directory: RunDirectory) -> None:
     character = load_character(directory, cfg, stage, role)
     spec = model_spec(cfg, load_codecs(directory))
     spec.extra = {"run": cfg.name, "preset": cfg.preset, "stage": stage, "role": role}
-    card = _CARD.format(name=cfg.name, stage=stage, role=role, preset=cfg.preset, folder=out.name)
+    card = model_card(cfg, directory, stage, role, character, spec, out.name)
     try:
-        export_character(character, spec, out, card)
+        if cfg.export.prompt:
+            _copy_prompt(directory, character, out)
+        export_character(character, spec, out, card, cfg.export.dtype)
     except OSError as error:
         raise InputError(f"cannot write the model to {out}: {error.strerror or error}; free some space or choose "
                          "another out=") from error
     size = (out / "model.safetensors").stat().st_size
     log.info("exported %s (%s) to %s: %.1f MB", stage, role, out, size / 1e6)
+
+
+def _copy_prompt(directory: RunDirectory, character: Character, out: Path) -> None:
+    video, audio = character.codecs()
+    own = own_prompt(directory, character.clock, video, audio, directory.stage("export") / "prompt")
+    for source, name in zip(own, PROMPT, strict=True):
+        if source is None:
+            raise InputError("export.prompt=true: this run has no picture and voice of its own; leave it out, or put "
+                             f"{PROMPT[0]} and {PROMPT[1]} into the exported folder")
+        target = out / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if source.resolve() != target.resolve():
+            shutil.copyfile(source, target)

@@ -16,11 +16,14 @@ from pipelines.build import load_character
 from pipelines.config.schema import RunConfig
 from pipelines.own_prompt import own_prompt
 from pipelines.run_directory import RunDirectory
+from pipelines.shipped import carried_prompt, model_folder
 from streamchar.codecs.protocol import VideoCodec
 from streamchar.errors import InputError
+from streamchar.hub import from_pretrained
 from streamchar.rollout.character import Character
 from streamchar.rollout.plan import SamplePlan, student_plan, teacher_plan
 from streamchar.rollout.stream import stream_chunks
+from streamchar.streaming.config import StreamConfig
 from streamchar.streaming.muxer import ClipWriter
 from streamchar.streaming.prompt import build_prompt, read_picture, read_voice
 from streamchar.streaming.session import StreamSession, device_of
@@ -31,6 +34,7 @@ log = logging.getLogger(__name__)
 DEFAULT_TEXT = ("place red at c nine again bin blue by f two now set white with p four soon "
                 "lay green in j one please place blue at k seven now bin white at u six again")
 NOTHING = "none"
+Prompt = tuple[Path | None, Path | None]
 
 
 @torch.no_grad()
@@ -38,17 +42,17 @@ def run(cfg: RunConfig, directory: RunDirectory) -> None:
     """Stream one clip; writes the mp4, ``timing.json``, and prints the timing table.
 
     Raises:
-        InputError: bad picture, voice or target file, or a model that is not there yet.
+        InputError: bad picture, voice or target file, or a model that is not there.
         KeyboardInterrupt: passed on after the file was closed; what was generated until then plays.
     """
     console = Console(highlight=False)
     set_threads(cfg)
     out = Path(cfg.stream.out) if cfg.stream.out else directory.stage("stream") / "clip.mp4"
     check_files(cfg)
-    character = load_character(directory, cfg, cfg.stream.from_stage, cfg.stream.role)
+    character, own = _character(cfg, directory)
     video_codec, audio_codec = character.codecs()
     began = time.perf_counter()
-    batch = prompt_of(cfg, directory, character)
+    batch = prompt_of(cfg.stream, character, own)
     prompt_s = time.perf_counter() - began
     if batch.words[0]:
         console.print(f"saying {len(batch.words[0])} words: {' '.join(batch.words[0])}", soft_wrap=True)
@@ -68,6 +72,19 @@ def run(cfg: RunConfig, directory: RunDirectory) -> None:
         console.print(session.record.table())
     said = f"{session.pointers[0][-1]:.1f} of {len(batch.words[0])} words" if session.pointers[0] else "nothing"
     console.print(f"{out}: {writer.frames / character.clock.fps:.2f} s, pointer at {said}", soft_wrap=True)
+
+
+def _character(cfg: RunConfig, directory: RunDirectory) -> tuple[Character, Prompt]:
+    """The character that speaks, on the device that is there, and the prompt that it has of its own."""
+    if cfg.stream.model:
+        folder = model_folder(cfg.stream.model)
+        character = from_pretrained(folder).to("cuda" if torch.cuda.is_available() else "cpu")
+        log.info("model of %s (%s)", folder, "few-step" if character.few_step else "Euler")
+        return character, carried_prompt(folder)
+    character = load_character(directory, cfg, cfg.stream.from_stage, cfg.stream.role)
+    if cfg.stream.reference and cfg.stream.voice:
+        return character, (None, None)
+    return character, own_prompt(directory, character.clock, *character.codecs(), directory.stage("stream") / "prompt")
 
 
 def set_threads(cfg: RunConfig) -> None:
@@ -121,14 +138,10 @@ def frame_size(batch: RolloutBatch, codec: VideoCodec) -> tuple[int, int]:
     return batch.ref.shape[-2] * codec.spatial_stride, batch.ref.shape[-1] * codec.spatial_stride
 
 
-def prompt_of(cfg: RunConfig, directory: RunDirectory, character: Character) -> RolloutBatch:
-    """The stream's beginning from the files asked for, or from the run's own prompt."""
+def prompt_of(asked: StreamConfig, character: Character, own: Prompt) -> RolloutBatch:
+    """The stream's beginning from the files asked for, or from the model's own prompt."""
     video_codec, audio_codec = character.codecs()
-    size = (cfg.data.size, cfg.data.size)
-    asked = cfg.stream
-    own: tuple[Path | None, Path | None] = (None, None)
-    if not (asked.reference and asked.voice):
-        own = own_prompt(directory, character.clock, video_codec, audio_codec, directory.stage("stream") / "prompt")
+    size = (character.size, character.size)
     face, sound = _chosen(asked.reference, own[0]), _chosen(asked.voice, own[1])
     text = DEFAULT_TEXT if asked.transcript is None else asked.transcript
     return build_prompt(
@@ -139,7 +152,7 @@ def prompt_of(cfg: RunConfig, directory: RunDirectory, character: Character) -> 
 
 
 def _chosen(given: str | None, own: Path | None) -> Path | None:
-    """The file given, None where ``none`` was asked for, else the run's own."""
+    """The file given, None where ``none`` was asked for, else the model's own."""
     if given == NOTHING:
         return None
     return Path(given) if given else own

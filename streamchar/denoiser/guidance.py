@@ -1,8 +1,8 @@
 """Classifier-free guidance per modality (design, section 8).
 
 The null branch is ``c_a`` replaced by one learned vector, or [ours] the ``c_a`` of an orchestrator that was not told
-the text. ``c_a`` holds the orchestrator's whole estimate of the sound: away from its absence is away from the sound's own
-scale, away from a ``c_a`` without text is towards the words (docs/training.md).
+the text. ``c_a`` holds the orchestrator's whole estimate of the sound: away from its absence is away from the sound's
+own scale, away from a ``c_a`` without text is towards the words (docs/training.md).
 """
 
 from __future__ import annotations

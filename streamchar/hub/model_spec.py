@@ -19,13 +19,14 @@ from streamchar.window import WindowConfig
 
 @dataclass
 class ModelSpec:
-    """Sizes of denoiser and orchestrator, the clock, the window and the noise schedule."""
+    """Sizes of denoiser and orchestrator, the clock, the window, the noise schedule, the side of pictures in pixels."""
 
     denoiser: DenoiserConfig
     orchestrator: OrchestratorConfig
     clock: ChunkClock
     window: WindowConfig
     diffusion: DiffusionConfig
+    size: int
     extra: dict[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
@@ -42,7 +43,7 @@ class ModelSpec:
         try:
             return cls(DenoiserConfig(**values["denoiser"]), OrchestratorConfig(**values["orchestrator"]),
                        ChunkClock(**values["clock"]), WindowConfig(**values["window"]),
-                       DiffusionConfig(**values["diffusion"]), dict(values.get("extra", {})))
+                       DiffusionConfig(**values["diffusion"]), int(values["size"]), dict(values.get("extra", {})))
         except (KeyError, TypeError) as error:
             raise CheckpointError(f"config.json does not describe a StreamChar model of this version ({error}); "
                                   "export it again with stage=export") from error

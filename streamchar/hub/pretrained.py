@@ -14,19 +14,25 @@ from streamchar.errors import CheckpointError
 from streamchar.hub.model_spec import ModelSpec
 from streamchar.rollout.character import Character
 
-FORMAT = 1
+FORMAT = 2
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+"""What the models' weights may be stored as; codecs keep their own type, which their fingerprint covers."""
+PROMPT = ("prompt/face.png", "prompt/voice.wav")
+"""Picture and voice that an export may carry."""
 
 
-def export_character(character: Character, spec: ModelSpec, folder: str | Path, card: str = "") -> Path:
+def export_character(character: Character, spec: ModelSpec, folder: str | Path, card: str = "",
+                     dtype: str = "float32") -> Path:
     """Write ``model.safetensors``, ``config.json`` and, if given, the model card ``README.md``; returns the folder.
 
-    Each file is written beside its place and renamed, config.json last.
+    Each file is written beside its place and renamed, config.json last. ``dtype``: one of :data:`DTYPES`.
     """
     from safetensors.torch import save_file
 
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    tensors = _prefixed("denoiser", character.denoiser) | _prefixed("orchestrator", character.orchestrator)
+    kind = DTYPES[dtype]
+    tensors = _prefixed("denoiser", character.denoiser, kind) | _prefixed("orchestrator", character.orchestrator, kind)
     codecs = {}
     for name, codec in (("video_codec", character.video_codec), ("audio_codec", character.audio_codec)):
         codecs[name], weights = codec_state(codec)
@@ -40,7 +46,7 @@ def export_character(character: Character, spec: ModelSpec, folder: str | Path, 
 
 
 def from_pretrained(folder: str | Path) -> Character:
-    """Load an exported character on the CPU, in eval mode.
+    """Load an exported character on the CPU, in eval mode, in float32.
 
     Raises:
         CheckpointError: if files are missing, damaged, or of another version or architecture.
@@ -64,7 +70,7 @@ def from_pretrained(folder: str | Path) -> Character:
     load_weights(orchestrator, _under(tensors, "orchestrator"), str(folder))
     codecs = {name: codec_from_state(c, _under(tensors, name)) for name, c in config["codecs"].items()}
     return Character(denoiser.eval(), orchestrator.eval(), spec.clock, spec.window, spec.units(), spec.diffusion,
-                     codecs["video_codec"], codecs["audio_codec"], bool(config["few_step"]))
+                     spec.size, codecs["video_codec"], codecs["audio_codec"], bool(config["few_step"]))
 
 
 def load_weights(module: nn.Module, weights: dict[str, Tensor], origin: str) -> None:
@@ -81,8 +87,8 @@ def load_weights(module: nn.Module, weights: dict[str, Tensor], origin: str) -> 
     module.load_state_dict(weights)
 
 
-def _prefixed(name: str, module: nn.Module) -> dict[str, Tensor]:
-    return {f"{name}.{k}": v.detach().cpu().to(torch.float32 if v.is_floating_point() else v.dtype).contiguous()
+def _prefixed(name: str, module: nn.Module, dtype: torch.dtype) -> dict[str, Tensor]:
+    return {f"{name}.{k}": v.detach().cpu().to(dtype if v.is_floating_point() else v.dtype).contiguous()
             for k, v in module.state_dict().items()}
 
 

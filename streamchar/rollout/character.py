@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+import torch
 
 from streamchar.clock import ChunkClock
 from streamchar.codecs.protocol import AudioCodec, VideoCodec
@@ -18,7 +20,10 @@ from streamchar.window import WindowConfig
 
 @dataclass
 class Character:
-    """Everything that the chunk loop needs. ``few_step``: whether the denoiser is a distilled student."""
+    """Everything that the chunk loop needs.
+
+    size: side of its square pictures in pixels. few_step: whether the denoiser is a distilled student.
+    """
 
     denoiser: Denoiser
     orchestrator: Orchestrator
@@ -26,6 +31,7 @@ class Character:
     window: WindowConfig
     units: TextUnits
     diffusion: DiffusionConfig
+    size: int
     video_codec: VideoCodec | None = None
     audio_codec: AudioCodec | None = None
     few_step: bool = False
@@ -39,6 +45,10 @@ class Character:
         if self.video_codec is None or self.audio_codec is None:
             raise InputError("this character has no codecs: load it from an export or a run, which carry them")
         return self.video_codec, self.audio_codec
+
+    def to(self, device: torch.device | str) -> Character:
+        """The same with both models on ``device``; codecs stay where they are."""
+        return replace(self, denoiser=self.denoiser.to(device), orchestrator=self.orchestrator.to(device))
 
     def start(self, batch: RolloutBatch, seed: int = 0, use_sink: bool = True) -> StreamMemory:
         """Fresh memory for the streams of ``batch``."""

@@ -11,10 +11,12 @@ class StreamConfig:
 
     transcript: str | None = None
     """What the character says. Not given: a default text of the run's language; empty: the character keeps quiet."""
+    model: str | None = None
+    """An exported character: its folder, or the name of one that ships (``puppet``). Not given: the run's own."""
     reference: str | None = None
-    """Picture of the character (any size). Not given: the run's own prompt picture; ``none``: no reference."""
+    """Picture of the character (any size). Not given: the model's own prompt picture; ``none``: no reference."""
     voice: str | None = None
-    """Sound file with the voice (wav, flac, mp4, ...). Not given: the run's own prompt voice; ``none``: no voice."""
+    """Sound file with the voice (wav, flac, mp4, ...). Not given: the model's own prompt voice; ``none``: no voice."""
     out: str | None = None
     """The mp4 to write. Not given: ``stream/clip.mp4`` of the run."""
     steps: int | None = None

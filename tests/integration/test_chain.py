@@ -105,3 +105,19 @@ def test_export_loads_without_the_run(made: Path, tmp_path: Path) -> None:
 
     character = from_pretrained(tmp_path / "model")
     assert character.few_step and character.clock.chunk_frames == 17
+    card = (tmp_path / "model/README.md").read_text()
+    assert "no real person's likeness" in card and "| rollout | 5 | 2 |" in card and "words: word errors" in card
+
+
+def test_an_exported_model_speaks_without_a_run(made: Path, tmp_path: Path) -> None:
+    done = run("stage=export", "preset=tiny", f"root={made / 'here'}", "out=small", "export.dtype=float16",
+               "export.prompt=true", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr[-2000:]
+    whole, half = (sum(p.stat().st_size for p in f.rglob("*.safetensors")) for f in
+                   (made / "here/tiny/rollout", tmp_path / "small"))
+    assert half < whole and (tmp_path / "small/prompt/face.png").is_file()
+    done = run("stage=stream", "model=small", "root=elsewhere", "transcript=bin blue", "stream.seconds=1", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert (tmp_path / "elsewhere/given-small/stream/clip.mp4").stat().st_size > 1000
+    done = run("stage=stream", "model=nobody", "root=elsewhere", cwd=tmp_path)
+    assert done.returncode == 2 and "nobody" in done.stderr and "stage=export" in done.stderr

@@ -1,0 +1,34 @@
+"""Exported characters by folder or by name: those in ``pretrained/`` of the checkout ship with it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pipelines.config.places import CHECKOUT
+from streamchar.errors import InputError
+from streamchar.hub.pretrained import PROMPT
+
+SHIPPED = CHECKOUT / "pretrained"
+
+
+def model_folder(given: str) -> Path:
+    """The folder of an exported character.
+
+    Args:
+        given: a folder, or the name of one in ``pretrained/``.
+
+    Raises:
+        InputError: if there is no such model.
+    """
+    for folder in (Path(given).expanduser(), SHIPPED / given):
+        if (folder / "config.json").is_file():
+            return folder.absolute()
+    names = sorted(p.parent.name for p in SHIPPED.glob("*/config.json"))
+    raise InputError(f"model={given}: neither a folder with config.json (stage=export out=DIR makes one) nor one of "
+                     f"those that ship: {', '.join(names) or 'none'}")
+
+
+def carried_prompt(folder: Path) -> tuple[Path | None, Path | None]:
+    """(picture, sound file) that an export carries, each None where it carries none."""
+    face, voice = (folder / name for name in PROMPT)
+    return face if face.is_file() else None, voice if voice.is_file() else None
