@@ -5,6 +5,8 @@ Frechet distance in latents, how the mouth keeps time with the sound, and two di
 For the distance to the one sample from the same noise, few-step samplers re-noise with the chunk's first noise: with
 fresh noise even a student that draws exactly as the teacher does would be as far from it as another draw of the
 teacher, and a blurred mean nearer. The energy distance compares the draws as they are streamed, two of each condition.
+The spread tells blur (below 1) from over-saturation (above 1): deviation of latents from their channel's mean, as a
+share of the reference's.
 """
 
 from __future__ import annotations
@@ -102,7 +104,7 @@ class HeldOutScores:
         return Latents(x.video.float().cpu(), x.audio.float().cpu()[:, :int(self.character.clock.audio_per_chunk)])
 
     def scores(self) -> dict[str, float]:
-        """``eval/SYSTEM_MEASURE`` for all systems; lower is better for all. Clears what was collected."""
+        """``eval/SYSTEM_MEASURE`` of all systems; lower is better, but for the spread. Clears what was collected."""
         out: dict[str, float] = {}
         reference = self.samples[REFERENCE]
         for name, made in self.samples.items():
@@ -138,9 +140,9 @@ def _mean(values: list[Tensor]) -> float:
 
 
 def _distances(made: list[Draws], reference: list[Draws], other_noise: bool) -> dict[str, float]:
-    """Mean squared distance from the same noise (``other_noise``: from other noise), and Frechet distances.
+    """Mean squared distance from the same noise (``other_noise``: from other noise), Frechet distances and spread.
 
-    The Frechet distances always compare draws of other noise, so that all systems are measured alike.
+    The latter two always compare draws of other noise, so that all systems are measured alike.
     """
     pairs = [(a.second if other_noise else a.same, b.first) for a, b in zip(made, reference, strict=True)]
     seconds, firsts = [a.second for a in made], [b.first for b in reference]
@@ -148,7 +150,9 @@ def _distances(made: list[Draws], reference: list[Draws], other_noise: bool) -> 
         "distance_video": _mean([video_mean((a.video - b.video).square()) for a, b in pairs]),
         "distance_audio": _mean([video_mean((a.audio - b.audio).square()) for a, b in pairs]),
         "frechet_video": frechet_distance(_video_rows(seconds), _video_rows(firsts)),
-        "frechet_audio": frechet_distance(_audio_rows(seconds), _audio_rows(firsts))}
+        "frechet_audio": frechet_distance(_audio_rows(seconds), _audio_rows(firsts)),
+        "spread_video": _deviation(_video_rows(seconds)) / _deviation(_video_rows(firsts)),
+        "spread_audio": _deviation(_audio_rows(seconds)) / _deviation(_audio_rows(firsts))}
 
 
 def _energy(made: list[Draws], reference: list[Draws]) -> dict[str, float]:
@@ -162,6 +166,11 @@ def _energy(made: list[Draws], reference: list[Draws]) -> dict[str, float]:
 def _video_rows(samples: list[Latents]) -> Tensor:
     """Latent pixels as (N, C) features."""
     return torch.cat([s.video.permute(0, 2, 3, 4, 1).flatten(0, 3) for s in samples])
+
+
+def _deviation(rows: Tensor) -> float:
+    """Root mean square of (N, C) features around their channel's mean; not 0, so that it can be divided by."""
+    return max(float((rows - rows.mean(dim=0)).square().mean().sqrt()), 1e-12)
 
 
 def _audio_rows(samples: list[Latents]) -> Tensor:

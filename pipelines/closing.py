@@ -13,7 +13,7 @@ from callbacks.metrics_file import read_rows
 _OTHERS = {"teacher_few": "teacher, student's sampler", "teacher_euler": "teacher, Euler, guided",
            "teacher_full": "teacher, all steps, other noise"}
 _MEASURES = ("energy_video", "energy_audio", "frechet_video", "frechet_audio", "distance_video", "distance_audio",
-             "lag_frames", "desync")
+             "lag_frames", "desync", "spread_video", "spread_audio")
 
 
 def held_out(metrics: Path) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -42,7 +42,8 @@ def print_closing(stage: str, metrics: Path, console: Console) -> None:
 def _students(stage: str, first: dict[str, Any], last: dict[str, Any]) -> Table:
     measures = [m for m in _MEASURES if f"eval/student_{m}" in last]
     others = [s for s in _OTHERS if any(f"eval/{s}_{m}" in last for m in measures)]
-    table = Table(title=f"{stage}: held-out scores, lower is better; the undistilled teacher in few steps and in all",
+    table = Table(title=f"{stage}: held-out scores, lower is better (spread: 1 is); the undistilled teacher in "
+                  "few steps and in all",
                   title_justify="left")
     table.add_column("measure", no_wrap=True)
     for heading in (f"student, step {first['step']}", f"student, step {last['step']}",

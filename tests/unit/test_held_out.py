@@ -54,6 +54,17 @@ def test_lag_of_the_mouth_behind_the_sound(late):
     assert (found["eval/student_desync"] < 0.3) == (late == 0)
 
 
+def test_spread_tells_blur_from_over_saturation():
+    scores = HeldOutScores(tiny.character(), tiny.denoiser(), 0)
+    made = Latents(torch.randn(2, 3, 2, 4, 4) + 5, torch.randn(2, 17, 5) - 2)
+    other = Latents((made.video - 5) * 1.5 + 4, made.audio * 0.5)
+    scores.samples = {"teacher_full": [Draws(made, made, made)], "student": [Draws(other, other, other)]}
+    found = scores.scores()
+    assert found["eval/student_spread_video"] == pytest.approx(1.5)
+    assert found["eval/student_spread_audio"] == pytest.approx(0.5)
+    assert found["eval/teacher_full_spread_audio"] == pytest.approx(1)
+
+
 def test_without_a_detector_lip_sync_is_not_scored():
     character = tiny.character()
     scores = HeldOutScores(character, character.denoiser, 0)
