@@ -11,8 +11,8 @@ from pipelines.run_directory import RunDirectory
 from streamchar.hub.model_spec import ModelSpec
 from streamchar.rollout.character import Character
 
-_SHOWN = ("real", "codec", "teacher", "student", "baseline")
-_HEAD = ("real clips", "codec alone", "teacher", "student", "no model")
+_SHOWN = ("real", "codec", "teacher", "teacher_few", "student", "baseline")
+_HEAD = ("real clips", "codec alone", "teacher", "teacher, few steps", "student", "no model")
 
 
 def model_card(cfg: RunConfig, directory: RunDirectory, stage: str, role: str, character: Character, spec: ModelSpec,

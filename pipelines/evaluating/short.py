@@ -106,7 +106,7 @@ def short_protocol(cfg: RunConfig, directory: RunDirectory, bar: Progress) -> Re
 
 
 def speakers_of(cfg: RunConfig, directory: RunDirectory) -> list[Speaker]:
-    """The model asked for, and the undistilled teacher beside it if wanted."""
+    """The model asked for; beside it, if wanted, the undistilled teacher at its own steps and at the student's."""
     if cfg.evaluate.from_stage == "orchestrator":
         speech = load_speech(directory, cfg)
         return [Speaker("teacher", speech, plan_of(speech, cfg.evaluate.steps))]
@@ -114,7 +114,8 @@ def speakers_of(cfg: RunConfig, directory: RunDirectory) -> list[Speaker]:
     out = [Speaker("student" if character.few_step else "teacher", character, plan_of(character, cfg.evaluate.steps))]
     if cfg.evaluate.teacher and character.few_step:
         teacher = load_character(directory, cfg, "teacher")
-        out.append(Speaker("teacher", teacher, teacher_plan(teacher.diffusion, cfg.evaluate.teacher_steps)))
+        out += [Speaker("teacher", teacher, teacher_plan(teacher.diffusion, cfg.evaluate.teacher_steps)),
+                Speaker("teacher_few", teacher, teacher_plan(teacher.diffusion, out[0].plan.steps))]
     return out
 
 

@@ -41,7 +41,7 @@ class EvaluateConfig:
     steps: int | None = None
     """Denoising steps. Not given: what the model was trained for."""
     teacher: bool = False
-    """Also stream with the teacher at ``teacher_steps``, beside the student."""
+    """Also stream with the teacher, beside the student: at ``teacher_steps``, and at as many steps as the student."""
     teacher_steps: int = 50
     """Steps of that teacher."""
     words: bool = True
