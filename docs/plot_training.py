@@ -93,11 +93,16 @@ def main(arguments: list[str]) -> int:
     if len(arguments) < 3 or arguments[1] not in PANELS:
         print(f"{__doc__}\nSTAGE is one of {', '.join(PANELS)}", file=sys.stderr)
         return 2
-    runs = dict(argument.split("=", 1) for argument in arguments[2:])
+    pairs = [argument.partition("=") for argument in arguments[2:]]
+    runs = {label: path for label, _, path in pairs}
+    if not all(path for _, _, path in pairs) or len(runs) < len(pairs):
+        print(f"each run needs a name of its own: LABEL=RUN/STAGE; got {' '.join(arguments[2:])}", file=sys.stderr)
+        return 2
     missing = [path for path in runs.values() if not (Path(path) / "metrics.jsonl").is_file()]
     if missing:
         print(f"no metrics.jsonl in {', '.join(missing)}: give the folder of a run's stage", file=sys.stderr)
         return 2
+    Path(arguments[0]).absolute().parent.mkdir(parents=True, exist_ok=True)
     draw(Path(arguments[0]), arguments[1], {label: Path(path) for label, path in runs.items()})
     return 0
 

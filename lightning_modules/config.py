@@ -74,7 +74,7 @@ class OrchestratorStage(StageConfig):
     """Share of each batch that the pointer's loss sees; the pointer learns long before speech, and its pass costs a
     quarter of a step."""
     drops: DropConfig = field(default_factory=DropConfig)
-    """Noise on history."""
+    """Noise on history, and how often the text is hidden; the other groups belong to the denoiser."""
 
     def problems(self, where: str) -> list[str]:
         """Everything that is wrong with these values, in words."""

@@ -16,7 +16,7 @@ from streamchar.diffusion.config import DiffusionConfig
 from streamchar.diffusion.noise import NoiseKey
 from streamchar.evaluation.records import PointerRecord
 from streamchar.objectives.conditioning import perturb
-from streamchar.objectives.speech import SpeechLosses, pointer_samples, speech_losses
+from streamchar.objectives.speech import SpeechLosses, pointer_mean, pointer_samples, speech_losses
 from streamchar.orchestrator.model import Orchestrator
 from streamchar.types import ChunkBatch
 
@@ -37,8 +37,8 @@ class OrchestratorModule(StageModule):
         self.pointer_records: list[PointerRecord] = []
         self.constant_rate = ConstantRate()
 
-    def _total(self, losses: SpeechLosses) -> Tensor:
-        return losses.flow.mean() + self.options.pointer_weight * losses.pointer.mean()
+    def _total(self, losses: SpeechLosses, batch: ChunkBatch, share: float = 1.0) -> Tensor:
+        return losses.flow.mean() + self.options.pointer_weight * pointer_mean(losses.pointer, batch, share)
 
     def training_step(self, batch: ChunkBatch, batch_index: int) -> None:
         values: dict[str, Any] = {}
@@ -50,12 +50,12 @@ class OrchestratorModule(StageModule):
             losses = speech_losses(self.orchestrator, part, key, self.diffusion, pointer_share)
             share = len(part) / len(batch)
             self.constant_rate.see(part)
-            loss = self._total(losses)
+            loss = self._total(losses, part, pointer_share)
             self.manual_backward(loss * share)
             total += loss.detach() * share
             true = part.pointer[pointer_samples(part, pointer_share)]
             values = {"train/audio": losses.flow.mean(),
-                      "train/pointer": losses.pointer.mean(),
+                      "train/pointer": pointer_mean(losses.pointer, part, pointer_share),
                       "pointer/train_error": (losses.predicted - true).abs().mean(),
                       **levels("train/audio", losses.flow, losses.sigma)}
         figures = self.step_role("orchestrator", total, batch.keys)
@@ -64,5 +64,5 @@ class OrchestratorModule(StageModule):
     def validation_step(self, batch: ChunkBatch, batch_index: int) -> None:
         losses = speech_losses(self.orchestrator, batch, NoiseKey.of(self.seed, batch.index, "val"), self.diffusion)
         self.pointer_records += pointer_records(batch, losses.predicted, self.constant_rate.value)
-        values = {"eval/loss": self._total(losses), "eval/audio": losses.flow.mean()}
+        values = {"eval/loss": self._total(losses, batch), "eval/audio": losses.flow.mean()}
         self.log_dict(values, on_step=False, on_epoch=True, sync_dist=True, batch_size=len(batch))

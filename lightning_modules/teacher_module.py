@@ -19,7 +19,7 @@ from streamchar.objectives.conditioning import perturb
 from streamchar.objectives.drops import DropConfig
 from streamchar.objectives.joint import JointLosses, joint_losses
 from streamchar.objectives.per_sample import batch_mean
-from streamchar.objectives.speech import pointer_samples
+from streamchar.objectives.speech import pointer_mean, pointer_samples
 from streamchar.rollout.character import Character
 from streamchar.rollout.plan import teacher_plan
 from streamchar.types import ChunkBatch
@@ -53,7 +53,7 @@ class TeacherModule(StageModule):
     def _total(self, losses: JointLosses, batch: ChunkBatch) -> Tensor:
         w, frames = self.options, batch.has_video
         return (w.video_weight * batch_mean(losses.video, frames) + w.audio_weight * batch_mean(losses.audio)
-                + w.head_weight * losses.head.mean() + w.pointer_weight * losses.pointer.mean())
+                + w.head_weight * losses.head.mean() + w.pointer_weight * pointer_mean(losses.pointer, batch))
 
     def training_step(self, batch: ChunkBatch, batch_index: int) -> None:
         values: dict[str, Any] = {}
@@ -70,7 +70,7 @@ class TeacherModule(StageModule):
             total += loss.detach() * share
             values = {"train/video": batch_mean(losses.video, part.has_video),
                       "train/audio": losses.audio.mean(), "train/head": losses.head.mean(),
-                      "train/pointer": losses.pointer.mean(),
+                      "train/pointer": pointer_mean(losses.pointer, part),
                       "pointer/train_error": (losses.predicted - part.pointer[pointer_samples(part, 1.0)]).abs().mean(),
                       **levels("train/audio", losses.audio, losses.sigma),
                       **levels("train/video", losses.video, losses.sigma)}

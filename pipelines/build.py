@@ -22,6 +22,7 @@ from lightning_modules.teacher_module import TeacherModule
 from pipelines.config.schema import RunConfig
 from pipelines.evaluating.mouths import choose_mouth
 from pipelines.run_directory import RunDirectory
+from pipelines.trained_null import check_null
 from streamchar.codecs.store import Codecs, load_codec
 from streamchar.denoiser.model import Denoiser
 from streamchar.errors import InputError
@@ -93,6 +94,7 @@ def build_module(stage: str, cfg: RunConfig, directory: RunDirectory) -> StageMo
         character = Character(spec.build_denoiser(), orchestrator, spec.clock, spec.window, spec.units(),
                               spec.diffusion, spec.size, codecs.video, codecs.audio)
         return TeacherModule(character, cfg.stages.teacher, cfg.seed, folder)
+    check_null(cfg, directory, ("orchestrator", "teacher"))
     teacher = _denoiser(spec, directory, "teacher", "teacher")
     orchestrator = _frozen_orchestrator(cfg, spec, directory)
     first = "dmd" if stage == "rollout" and ("dmd" in cfg.chain or directory.has("dmd", "checkpoints")) else None
@@ -141,6 +143,8 @@ def load_character(directory: RunDirectory, cfg: RunConfig, from_stage: str = "a
     spec = model_spec(cfg, codecs)
     few_step = stage != "teacher" and role != "teacher"
     which = "trained" if role == "student" else "ema"
+    if not few_step:
+        check_null(cfg, directory, ("orchestrator", "teacher"))
     denoiser = (_denoiser(spec, directory, stage, "student", which) if few_step
                 else _denoiser(spec, directory, "teacher", "teacher", which))
     orchestrator = _frozen_orchestrator(cfg, spec, directory)
@@ -154,6 +158,8 @@ def load_character(directory: RunDirectory, cfg: RunConfig, from_stage: str = "a
 
 def load_speech(directory: RunDirectory, cfg: RunConfig) -> Character:
     """A character without a denoiser: the orchestrator speaks by its own head, guided only away from no text."""
+    if cfg.diffusion.text_null:
+        check_null(cfg, directory, ("orchestrator",))
     codecs = load_codecs(directory)
     spec = model_spec(cfg, codecs)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

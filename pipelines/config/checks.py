@@ -12,6 +12,8 @@ from pipelines.config.errors import nearest
 from pipelines.config.geometry import VIDEO_STRIDE
 from pipelines.config.places import choices
 from pipelines.config.schema import STAGES, RunConfig
+from streamchar.diffusion.config import DiffusionConfig
+from streamchar.objectives.drops import DropConfig
 
 
 def cross_check(cfg: RunConfig, *, to_run: bool = True) -> list[str]:
@@ -50,6 +52,11 @@ def _own(group: Any, path: str) -> list[str]:
 
 def _run(cfg: RunConfig) -> list[str]:
     found = []
+    if cfg.stream.model and cfg.stage not in ("", "stream"):
+        found.append(f"model={cfg.stream.model} is for stage=stream alone; stage={cfg.stage} works on its run's own")
+    if cfg.stream.model and (cfg.stream.from_stage != "auto" or cfg.stream.role != "ema"):
+        found.append("model= names an exported character, whose weights were chosen at its export: leave from= and "
+                     "stream.role= out")
     known = (*STAGES, "all")
     if cfg.stage and cfg.stage not in known:
         found.append(f"unknown stage={cfg.stage}{nearest(cfg.stage, known) or '; there are ' + ' '.join(known)}")
@@ -79,11 +86,22 @@ def _window(cfg: RunConfig) -> list[str]:
 
 
 def _guidance(cfg: RunConfig) -> list[str]:
-    """A null branch that no training ever saw leads anywhere."""
-    if not cfg.diffusion.text_null:
-        return []
-    return [f"diffusion.guidance_null=text needs text that is dropped in training: stages.{name}.drops.text is 0, "
-            "0.1 is usual" for name in ("orchestrator", "teacher") if not getattr(cfg.stages, name).drops.text]
+    """Training must show the null branch that sampling will lead away from (what stored weights have seen is checked
+    where they are loaded)."""
+    training = [s for s in cfg.chain if s in ("orchestrator", "teacher")] if cfg.stage == "all" else [cfg.stage]
+    return [f"diffusion.guidance_null={cfg.diffusion.guidance_null}: {problem}" for stage in training
+            if stage in ("orchestrator", "teacher")
+            and (problem := unseen_null(cfg.diffusion, stage, getattr(cfg.stages, stage).drops))]
+
+
+def unseen_null(diffusion: DiffusionConfig, stage: str, drops: DropConfig) -> str:
+    """What a stage's drops lack for guidance away from the null; empty where nothing is missing."""
+    if diffusion.text_null:
+        missing = "" if drops.text else "text"
+    else:
+        guided = diffusion.guidance_video != 1.0 or diffusion.guidance_audio != 1.0
+        missing = "condition" if guided and stage == "teacher" and not drops.condition else ""
+    return f"training must drop it sometimes, but stages.{stage}.drops.{missing} is 0 (0.1 is usual)" if missing else ""
 
 
 def _sizes(cfg: RunConfig) -> list[str]:

@@ -44,7 +44,7 @@ def compose(line: CommandLine) -> RunConfig:
 def _name_of_what_is_given(cfg: RunConfig) -> str:
     """Others' clips and models have a folder of their own: they must not replace what the preset's run has made."""
     given = {"evaluate": cfg.evaluate.folder, "stream": cfg.stream.model}.get(cfg.stage)
-    return "given-" + re.sub(r"[^\w.+-]+", "-", Path(given).name) if given else ""
+    return "given-" + re.sub(r"[^\w.+-]+", "-", Path(given).resolve().name) if given else ""
 
 
 def to_yaml(value: Any) -> str:

@@ -72,6 +72,8 @@ def short_protocol(cfg: RunConfig, directory: RunDirectory, bar: Progress) -> Re
     report = Report(f"Evaluation of run {directory.name}", {
         "model": main.column, "from stage": options.from_stage, "steps": main.plan.steps, "clips": len(clips),
         "new sentences": sum(s.new for s in subjects) // options.seeds, "seeds": options.seeds, "seed": options.seed,
+        "guidance": f"{character.diffusion.guidance_video:g} / {character.diffusion.guidance_audio:g} away from "
+                    f"{character.diffusion.guidance_null}",
         "frames per chunk": clock.chunk_frames, "fps": clock.fps})
     for speaker in speakers:
         generate(speaker, subjects, options.seconds, options.seed, bar)
@@ -115,7 +117,7 @@ def speakers_of(cfg: RunConfig, directory: RunDirectory) -> list[Speaker]:
     if cfg.evaluate.teacher and character.few_step:
         teacher = load_character(directory, cfg, "teacher")
         out += [Speaker("teacher", teacher, teacher_plan(teacher.diffusion, cfg.evaluate.teacher_steps)),
-                Speaker("teacher_few", teacher, teacher_plan(teacher.diffusion, out[0].plan.steps))]
+                Speaker("teacher_euler", teacher, teacher_plan(teacher.diffusion, out[0].plan.steps))]
     return out
 
 

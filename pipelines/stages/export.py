@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+import tempfile
 from pathlib import Path
 
 from pipelines.build import load_character, load_codecs, model_spec, trained_stage
@@ -29,10 +30,9 @@ def run(cfg: RunConfig, directory: RunDirectory) -> None:
     character = load_character(directory, cfg, stage, role)
     spec = model_spec(cfg, load_codecs(directory))
     spec.extra = {"run": cfg.name, "preset": cfg.preset, "stage": stage, "role": role}
-    card = model_card(cfg, directory, stage, role, character, spec, out.name)
+    card = model_card(directory, stage, role, character, spec, out.name, cfg.export.dtype)
     try:
-        if cfg.export.prompt:
-            _copy_prompt(directory, character, out)
+        _write_prompt(cfg, directory, character, out)
         export_character(character, spec, out, card, cfg.export.dtype)
     except OSError as error:
         raise InputError(f"cannot write the model to {out}: {error.strerror or error}; free some space or choose "
@@ -41,14 +41,17 @@ def run(cfg: RunConfig, directory: RunDirectory) -> None:
     log.info("exported %s (%s) to %s: %.1f MB", stage, role, out, size / 1e6)
 
 
-def _copy_prompt(directory: RunDirectory, character: Character, out: Path) -> None:
-    video, audio = character.codecs()
-    own = own_prompt(directory, character.clock, video, audio, directory.stage("export") / "prompt")
-    for source, name in zip(own, PROMPT, strict=True):
-        if source is None:
-            raise InputError("export.prompt=true: this run has no picture and voice of its own; leave it out, or put "
-                             f"{PROMPT[0]} and {PROMPT[1]} into the exported folder")
-        target = out / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if source.resolve() != target.resolve():
-            shutil.copyfile(source, target)
+def _write_prompt(cfg: RunConfig, directory: RunDirectory, character: Character, out: Path) -> None:
+    """The run's own prompt, or none: a former export's must not stay where none is asked for."""
+    for name in PROMPT:
+        (out / name).unlink(missing_ok=True)
+    if not cfg.export.prompt:
+        return
+    with tempfile.TemporaryDirectory() as aside:
+        own = own_prompt(directory, character.clock, *character.codecs(), Path(aside))
+        for source, name in zip(own, PROMPT, strict=True):
+            if source is None:
+                raise InputError("export.prompt=true: this run has no picture and voice of its own; leave it out, or "
+                                 f"put {PROMPT[0]} and {PROMPT[1]} into the exported folder")
+            (out / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, out / name)

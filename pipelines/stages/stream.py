@@ -130,7 +130,7 @@ def check_files(cfg: RunConfig) -> None:
     for key, value in (("reference", cfg.stream.reference), ("voice", cfg.stream.voice)):
         if value and value != NOTHING and not Path(value).is_file():
             raise InputError(f"{key}={value}: the file does not exist; give an existing file, or leave {key}= out "
-                             "for the run's own prompt")
+                             "for the model's own prompt")
 
 
 def frame_size(batch: RolloutBatch, codec: VideoCodec) -> tuple[int, int]:

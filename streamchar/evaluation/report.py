@@ -14,16 +14,16 @@ import numpy as np
 
 from streamchar.evaluation.bootstrap import interval
 
-MODELS = ("student", "teacher", "teacher_few", "given", "no_sink", "open_loop")
+MODELS = ("student", "teacher", "teacher_euler", "given", "no_sink", "open_loop")
 CHEATS = ("still", "swapped", "one", "noise")
 CHEATING = ("A still picture with true sound, true pictures with another clip's sound, the first clip whatever is "
             "asked for, noise: each must be bad in some row.")
 COLUMNS = ("real", "codec", *MODELS, *CHEATS, "baseline")
 TITLES = {"real": "real clips", "codec": "codec floor", "student": "student", "teacher": "teacher",
-          "teacher_few": "teacher, few steps", "given": "given clips", "no_sink": "without sink",
+          "teacher_euler": "teacher, few steps", "given": "given clips", "no_sink": "without sink",
           "open_loop": "without pointer", "still": "still picture", "swapped": "another's sound",
           "one": "one sentence", "noise": "noise", "baseline": "no model"}
-"""``teacher_few``: the teacher's own sampler with as many steps as the student. ``given``: clips of a folder.
+"""``teacher_euler``: the teacher's own sampler with as many steps as the student. ``given``: clips of a folder.
 ``no_sink``, ``open_loop``: the model without its sink, or without its pointer. The cheats: a still picture with true
 sound; true pictures with another clip's sound; one clip in place of every other; noise in both."""
 

@@ -32,5 +32,5 @@ class SpeechOnlyDenoiser(Denoiser):
         return Context([])
 
     def forward(self, noisy: Latents, sigma: Tensor, c_a: Tensor, context: Context, audio_time: Tensor) -> Latents:
-        """As :meth:`Denoiser.forward`; without a null branch there is no guidance."""
+        """As :meth:`Denoiser.forward`; guidance knows no null vector here, only a c_a without text."""
         return Latents(torch.zeros_like(noisy.video), self.orchestrator.velocity(c_a, noisy.audio))

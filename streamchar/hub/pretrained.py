@@ -83,7 +83,8 @@ def load_weights(module: nn.Module, weights: dict[str, Tensor], origin: str) -> 
     if wrong:
         more = f" (and {len(wrong) - 4} more)" if len(wrong) > 4 else ""
         raise CheckpointError(f"the weights of {origin} are of another architecture: {'; '.join(wrong[:4])}{more}; "
-                              "use the config.yaml they were trained with, or train under another name=")
+                              "use the config.yaml they were trained with, or, if an older version made them, "
+                              "train under another name=")
     module.load_state_dict(weights)
 
 

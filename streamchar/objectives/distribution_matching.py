@@ -79,7 +79,13 @@ def surrogate(sample: Tensor, gradient: Tensor, weight: Tensor | None = None) ->
 
 def generator_losses(sample: Latents, scored: Scored, teacher: Denoiser, critic: Denoiser, conditions: Conditions,
                      audio_weight: Tensor, config: DiffusionConfig) -> MatchingLosses:
-    """Generator objective on ``sample``, which carries gradient; teacher and critic run without."""
+    """Generator objective on ``sample``, which carries gradient; teacher and critic run without.
+
+    Raises:
+        ValueError: if guidance leads away from no text and ``scored`` holds no c_a of that.
+    """
+    if config.text_null and scored.c_null is None:
+        raise ValueError("guidance_null=text: renoise(..., untold=) must be given the prefix without text")
     with torch.no_grad():
         time = conditions.audio_time
         v_real = guided_velocity(teacher, scored.noisy, scored.sigma, scored.c_a, teacher.encode_context(conditions),

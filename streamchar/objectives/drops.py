@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 
 @dataclass
@@ -23,3 +23,8 @@ class DropConfig:
     """Noise on motion latents and past sound: sigma ~ U(0, this)."""
     history_noise: float = 0.2
     """Noise on the orchestrator's history: sigma ~ U(0, this)."""
+
+    def problems(self, where: str) -> list[str]:
+        """Everything that is wrong with these values, in words."""
+        return [f"{where}.{f.name}={getattr(self, f.name)} must be between 0 and 1" for f in fields(self)
+                if not 0 <= getattr(self, f.name) <= 1]

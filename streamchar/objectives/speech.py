@@ -22,7 +22,8 @@ GOLDEN = 0.6180339887498949
 @dataclass
 class SpeechLosses:
     """Per sample: flow-matching error (B,) and noise level (B,); of the samples that the pointer's loss sees
-    (:func:`pointer_samples`), its value and the predicted end in units, each (P,)."""
+    (:func:`pointer_samples`), its value and the predicted end in units, each (P,), to be averaged by
+    :func:`pointer_mean`."""
 
     flow: Tensor
     pointer: Tensor
@@ -37,15 +38,22 @@ def draw_sigma(key: NoiseKey, config: DiffusionConfig, device: torch.device) -> 
 
 def pointer_loss(orchestrator: Orchestrator, prefix: Prefix, batch: ChunkBatch, share: float = 1.0
                  ) -> tuple[Tensor, Tensor]:
-    """SmoothL1 between the predicted and the true end position, and the prediction; a t = 0 pass only.
+    """SmoothL1 between the predicted and the true end position (0 where the text is hidden), and the prediction; a
+    t = 0 pass only.
 
     ``share`` of the samples are seen, and (P,) values returned: those whose place in the global order says so, so that
     ranks and micro-batches see the same ones together as one process does.
     """
     seen = pointer_samples(batch, share)
     predicted = orchestrator.point(prefix.select(seen), batch.target.audio[seen])
-    return (F.smooth_l1_loss(predicted, batch.pointer[seen].float(), reduction="none", beta=0.25),
-            predicted.detach())
+    loss = F.smooth_l1_loss(predicted, batch.pointer[seen].float(), reduction="none", beta=0.25)
+    return loss * batch.conditions.has_text[seen], predicted.detach()
+
+
+def pointer_mean(loss: Tensor, batch: ChunkBatch, share: float = 1.0) -> Tensor:
+    """Mean of the pointer's (P,) losses over the samples that were due, told or not: what micro-batches and ranks
+    average by their sizes is then what one batch would give."""
+    return loss.sum() / (share * len(batch))
 
 
 def pointer_samples(batch: ChunkBatch, share: float) -> Tensor:

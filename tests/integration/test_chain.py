@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from callbacks.stored_weights import newest_weights
 from pipelines.config.places import CHECKOUT
@@ -106,18 +107,24 @@ def test_export_loads_without_the_run(made: Path, tmp_path: Path) -> None:
     character = from_pretrained(tmp_path / "model")
     assert character.few_step and character.clock.chunk_frames == 17
     card = (tmp_path / "model/README.md").read_text()
-    assert "no real person's likeness" in card and "| rollout | 5 | 2 |" in card and "words: word errors" in card
+    assert "no real person's likeness" in card and "| rollout | 5 | 2 |" in card
+    assert "words: word errors" in card and "before these" not in card
 
 
 def test_an_exported_model_speaks_without_a_run(made: Path, tmp_path: Path) -> None:
     done = run("stage=export", "preset=tiny", f"root={made / 'here'}", "out=small", "export.dtype=float16",
                "export.prompt=true", cwd=tmp_path)
     assert done.returncode == 0, done.stderr[-2000:]
-    whole, half = (sum(p.stat().st_size for p in f.rglob("*.safetensors")) for f in
-                   (made / "here/tiny/rollout", tmp_path / "small"))
-    assert half < whole and (tmp_path / "small/prompt/face.png").is_file()
+    tensors = load_file(str(tmp_path / "small/model.safetensors"))
+    models = [t for name, t in tensors.items() if name.startswith(("denoiser.", "orchestrator."))]
+    assert models and all(t.dtype == torch.float16 for t in models if t.is_floating_point())
+    assert {t.dtype for name, t in tensors.items() if "_codec." in name and t.is_floating_point()} == {torch.float32}
+    assert (tmp_path / "small/prompt/face.png").is_file()
     done = run("stage=stream", "model=small", "root=elsewhere", "transcript=bin blue", "stream.seconds=1", cwd=tmp_path)
     assert done.returncode == 0, done.stderr[-2000:]
     assert (tmp_path / "elsewhere/given-small/stream/clip.mp4").stat().st_size > 1000
+    shutil.copytree(tmp_path / "small", tmp_path / "again")
+    done = run("stage=export", "preset=tiny", f"root={made / 'here'}", "out=again", cwd=tmp_path)
+    assert done.returncode == 0 and not (tmp_path / "again/prompt/face.png").exists(), done.stderr[-2000:]
     done = run("stage=stream", "model=nobody", "root=elsewhere", cwd=tmp_path)
     assert done.returncode == 2 and "nobody" in done.stderr and "stage=export" in done.stderr

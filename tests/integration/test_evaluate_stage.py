@@ -42,7 +42,7 @@ def random_character(directory: RunDirectory, cfg: RunConfig, from_stage: str = 
     spec = build.model_spec(cfg, codecs)
     torch.manual_seed(0)
     return Character(spec.build_denoiser().eval(), spec.build_orchestrator().eval(), spec.clock, spec.window,
-                     spec.units(), spec.diffusion, codecs.video, codecs.audio, from_stage != "teacher")
+                     spec.units(), spec.diffusion, spec.size, codecs.video, codecs.audio, from_stage != "teacher")
 
 
 def test_report_of_a_model_that_has_learnt_nothing(run: tuple[RunConfig, RunDirectory],

@@ -23,6 +23,7 @@ from lightning_modules.orchestrator_module import OrchestratorModule
 from lightning_modules.rollout_module import RolloutModule
 from lightning_modules.teacher_module import TeacherModule
 from streamchar.errors import CheckpointError, NumericsError
+from streamchar.objectives.drops import DropConfig
 from streamchar.rollout.memory import StreamMemory
 from streamchar.types import ChunkBatch
 from tests import tiny_models as tiny
@@ -124,12 +125,32 @@ def test_the_student_starts_at_the_ends_of_the_teachers_trajectories():
     assert {role: module.total_updates(role) for role in module.updates} == module.updates
 
 
-def test_accumulated_micro_batches_give_the_same_update():
-    whole, parts = build("teacher"), build("teacher", accumulate=2)
-    train(whole, "teacher", 2)
-    train(parts, "teacher", 2)
+@pytest.mark.parametrize("kind, text", [("teacher", 0.0), ("teacher", 0.5), ("orchestrator", 0.5)])
+def test_accumulated_micro_batches_give_the_same_update(kind, text):
+    whole, parts = (build(kind, accumulate=n, drops=DropConfig(text=text)) for n in (1, 2))
+    train(whole, kind, 2)
+    train(parts, kind, 2)
     for (name, a), b in zip(whole.state_dict().items(), parts.state_dict().values(), strict=True):
         torch.testing.assert_close(a, b, atol=2e-5, rtol=1e-3, msg=name)
+
+
+@pytest.mark.parametrize("kind", ["dmd", "rollout"])
+def test_a_student_is_matched_to_a_teacher_guided_away_from_no_text(kind, monkeypatch):
+    """Every score of the teacher is given the condition block without text, and guidance acts."""
+    from lightning_modules import matching_module
+
+    seen = []
+    original = matching_module.generator_losses
+
+    def spy(sample, scored, *rest):
+        seen.append((scored.c_null - scored.c_a).abs().max())
+        return original(sample, scored, *rest)
+
+    monkeypatch.setattr(matching_module, "generator_losses", spy)
+    module = build(kind)
+    module.character.diffusion.guidance_null = "text"
+    train(module, kind, 1)
+    assert len(seen) == 1 and seen[0] > 1e-4
 
 
 def test_every_chunk_of_a_rollout_gets_its_share_of_gradient():

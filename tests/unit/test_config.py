@@ -61,8 +61,18 @@ def test_interpolation_reaches_other_keys(conf: Path) -> None:
 
 
 def test_guidance_away_from_no_text_needs_dropped_text() -> None:
-    text = problems("preset=demo", "diffusion.guidance_null=text", "stages.orchestrator.drops.text=0.1")
+    text = problems("stage=all", "preset=demo", "diffusion.guidance_null=text", "stages.orchestrator.drops.text=0.1")
     assert "stages.teacher.drops.text is 0" in text and "stages.orchestrator.drops.text" not in text
+    text = problems("stage=teacher", "preset=demo", "teacher.drops.condition=0")
+    assert "stages.teacher.drops.condition is 0" in text
+    made("stage=teacher", "preset=demo", "teacher.drops.condition=0", "diffusion.guidance_video=1",
+         "diffusion.guidance_audio=1")
+    assert "must be between 0 and 1" in problems("preset=demo", "teacher.drops.text=7")
+
+
+def test_a_given_model_belongs_to_streaming() -> None:
+    assert "model=x is for stage=stream alone" in problems("stage=evaluate", "model=x")
+    assert "leave from=" in problems("stage=stream", "model=x", "from=teacher")
 
 
 def test_all_problems_come_at_once_with_the_nearest_key() -> None:
