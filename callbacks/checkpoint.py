@@ -95,11 +95,11 @@ class Checkpoints(L.Callback):
         """What all ranks share, and what is this rank's own."""
         assert isinstance(module, Checkpointed)
         state = trainer._checkpoint_connector.dump_checkpoint(weights_only=False)
-        shared = module.checkpoint_state_dict()
+        shared = module.checkpoint_state_dict(keep=trainer.is_global_zero)
         own = {"extra": shared.pop("extra", {}), "callbacks": {
             type(c).__name__: c.rank_state_dict()
             for c in trainer.callbacks if hasattr(c, "rank_state_dict")}}  # type: ignore[attr-defined]
-        # Lightning's loop counters are made again from the step; frozen parts are never stored.
+        # Lightning's loop counters are made again from the step; weights and optimisers are stored by name.
         state.pop("loops", None)
         state |= {"state_dict": {}, "module": shared, "about": self.about, "world": trainer.world_size}
         return state, own

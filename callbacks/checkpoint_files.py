@@ -159,13 +159,13 @@ def newest_complete(folder: Path) -> Path | None:
 
 
 def load(path: Path, name: str = STATE) -> dict[str, Any]:
-    """Load a file of a checkpoint onto the CPU.
+    """A file of a checkpoint on the CPU; tensors are read from the disk when they are used.
 
     Raises:
         CheckpointError: if it cannot be read as tensors and plain values.
     """
     try:
-        return torch.load(path / name, map_location="cpu", weights_only=True)
+        return torch.load(path / name, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:  # torch raises many kinds for damaged files
         raise CheckpointError(f"{path / name} cannot be loaded ({error}); use an older checkpoint") from error
 

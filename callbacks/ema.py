@@ -1,12 +1,12 @@
 """Averaged weights: per role, fp32, counted in updates of the generator, swapped in for validation and samples.
 
 Lightning's own averaging takes the whole module and counts every step; here frozen parts cost nothing and five critic
-updates do not count as five steps of the student.
+updates do not count as five steps of the student. Where a model is shared out over ranks, each averages its own part.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from callbacks.protocols import Averaged
+from streamchar.distributed.full_state import gathered, local, part_of, refresh, wrong_shapes
 from streamchar.errors import CheckpointError
 
 
@@ -33,17 +34,19 @@ class AveragedWeights(L.Callback):
         self.decay, self.start = decay, start
         self.updates = 0
         self.shadow: dict[str, dict[str, Tensor]] = {}
+        self._restored: dict[str, dict[str, Tensor]] = {}
         self._kept: dict[str, dict[str, Tensor]] | None = None
 
     def on_fit_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         if not isinstance(module, Averaged):
             raise TypeError(f"{type(module).__name__} has no ema_roles, generator_updates and role_parameters; "
                             "turn the average off with callbacks.ema=false")
-        restored, self.shadow = self.shadow, {}
+        restored, self._restored, self.shadow = self._restored, {}, {}
         for role in module.ema_roles:
-            self.shadow[role] = {name: p.detach().float().clone() for name, p in module.role_parameters(role).items()}
+            self.shadow[role] = {name: local(p).float().clone() for name, p in module.role_parameters(role).items()}
+            own = module.role_parameters(role)
             for name, value in restored.get(role, {}).items():
-                self.shadow[role][name].copy_(value)
+                self.shadow[role][name].copy_(part_of(value, own[name]))
 
     def on_train_batch_end(self, trainer: L.Trainer, module: L.LightningModule, *_: Any) -> None:
         assert isinstance(module, Averaged)
@@ -58,7 +61,7 @@ class AveragedWeights(L.Callback):
         for role, shadow in self.shadow.items():
             parameters = module.role_parameters(role)
             own = list(shadow.values())
-            now = [parameters[name].detach().float() for name in shadow]
+            now = [local(parameters[name]).float() for name in shadow]
             if weight == 1.0:
                 torch._foreach_copy_(own, now)
             else:
@@ -82,18 +85,15 @@ class AveragedWeights(L.Callback):
         self._kept = {}
         for role, shadow in self.shadow.items():
             parameters = module.role_parameters(role)
-            self._kept[role] = {name: parameters[name].detach().clone() for name in shadow}
-            for name, value in shadow.items():
-                parameters[name].copy_(value)
+            self._kept[role] = {name: local(parameters[name]).clone() for name in shadow}
+            _put(parameters, shadow)
 
     @torch.no_grad()
     def _swap_out(self, module: L.LightningModule) -> None:
         assert isinstance(module, Averaged)
         kept, self._kept = self._kept or {}, None
         for role, values in kept.items():
-            parameters = module.role_parameters(role)
-            for name, value in values.items():
-                parameters[name].copy_(value)
+            _put(module.role_parameters(role), values)
 
     def on_validation_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         self._swap_in(module)
@@ -105,8 +105,9 @@ class AveragedWeights(L.Callback):
         self._swap_out(module)
 
     def on_save_checkpoint(self, trainer: L.Trainer, module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        checkpoint["ema"] = {role: {"updates": self.updates, "weights": dict(shadow)}
-                             for role, shadow in self.shadow.items()}
+        assert isinstance(module, Averaged)
+        checkpoint["ema"] = {role: {"updates": self.updates, "weights": gathered(
+            shadow, trainer.is_global_zero, module.role_parameters(role))} for role, shadow in self.shadow.items()}
 
     def on_load_checkpoint(self, trainer: L.Trainer, module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         saved = checkpoint.get("ema", {})
@@ -114,10 +115,16 @@ class AveragedWeights(L.Callback):
         for role in module.ema_roles:
             own, given = module.role_parameters(role), saved.get(role, {}).get("weights", {})
             wrong = sorted(set(own) ^ set(given)) if given else []
-            wrong += [n for n, v in given.items() if n in own and own[n].shape != v.shape]
-            if wrong:
+            if wrong := wrong + wrong_shapes(own, given):
                 raise CheckpointError(f"averaged weights of {role!r} in the checkpoint are of another architecture "
                                       f"({wrong[0]} differs); use the checkpoint's own config.yaml or another name=")
             if given:
-                self.shadow[role] = dict(given)
+                self._restored[role] = dict(given)
                 self.updates = int(saved[role]["updates"])
+
+
+def _put(parameters: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> None:
+    """Write this rank's parts into parameters."""
+    for name, value in values.items():
+        local(parameters[name]).copy_(value)
+    refresh(parameters[name] for name in values)

@@ -20,3 +20,8 @@ def inference(trainer: L.Trainer, module: L.LightningModule) -> Iterator[None]:
     finally:
         for submodule, training in modes:
             submodule.training = training
+
+
+def takes_part(trainer: L.Trainer) -> bool:
+    """Whether this rank runs the model for samples and probes: rank 0, or all where they share its weights out."""
+    return trainer.is_global_zero or getattr(trainer.strategy, "sharded", False)

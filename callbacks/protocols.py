@@ -43,8 +43,9 @@ class Averaged(Protocol):
 class Checkpointed(Protocol):
     """A module that chooses what of it is stored (trained roles, not the frozen ones)."""
 
-    def checkpoint_state_dict(self) -> dict[str, Any]:
-        """``weights`` (names start with the role), ``counters``, and ``extra``: what belongs to this rank alone."""
+    def checkpoint_state_dict(self, keep: bool = True) -> dict[str, Any]:
+        """``weights`` (names start with the role), ``optimizers`` (states by role and parameter), ``counters``, and
+        ``extra``: what belongs to this rank alone. All ranks ask, one keeps the whole tensors."""
 
     def load_checkpoint_state(self, state: dict[str, Any]) -> None:
         """Restore it; ``extra`` is empty where the number of ranks has changed."""

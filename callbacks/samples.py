@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from callbacks.cadence import due
-from callbacks.inference import inference
+from callbacks.inference import inference, takes_part
 from callbacks.protocols import Sampled, SampleVideo
 from callbacks.step_logger import log_file, log_now
 
@@ -39,10 +39,12 @@ class Samples(L.Callback):
         self.weights = weights or (lambda module: nullcontext())
 
     def on_train_batch_end(self, trainer: L.Trainer, module: L.LightningModule, *_: Any) -> None:
-        if not due(trainer, self.every) or not trainer.is_global_zero or not isinstance(module, Sampled):
+        if not due(trainer, self.every) or not takes_part(trainer) or not isinstance(module, Sampled):
             return
         with self.weights(module), inference(trainer, module):
             videos = module.sample_videos()
+        if not trainer.is_global_zero:
+            return
         written = 0
         for video in videos:
             name = re.sub(r"[^\w.+-]+", "_", video.name)

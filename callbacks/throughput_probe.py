@@ -15,7 +15,7 @@ import lightning as L
 import torch
 
 from callbacks.cadence import due
-from callbacks.inference import inference
+from callbacks.inference import inference, takes_part
 from callbacks.protocols import Probed
 from callbacks.step_logger import log_now
 
@@ -42,12 +42,12 @@ class ThroughputProbe(L.Callback):
         self._began, self._spent = time.perf_counter(), 0.0
 
     def on_train_batch_end(self, trainer: L.Trainer, module: L.LightningModule, *_: Any) -> None:
-        if not due(trainer, self.every) or not trainer.is_global_zero or not isinstance(module, Probed):
+        if not due(trainer, self.every) or not takes_part(trainer) or not isinstance(module, Probed):
             return
         began = time.perf_counter()
         with self.weights(module), inference(trainer, module):
             seconds = self._time(module)
-        if not seconds:
+        if not seconds or not trainer.is_global_zero:
             return
         cost = time.perf_counter() - began
         self._spent += cost

@@ -72,7 +72,7 @@ class DmdModule(MatchingModule):
                 self.student, self.teacher, self.orchestrator, conditions, prefix, part.target, part.audio_weight,
                 self.key(part.index, "trajectory"), self.plan.sigmas[exit_step], self.diffusion, options.teacher_steps)
             loss = (options.video_weight * video + options.audio_weight * audio).mean() * share
-            self.manual_backward(loss)
+            self.role_backward("trajectory", loss)
             total = total + loss.detach()
             values |= {"train/trajectory_video": video.mean(), "train/trajectory_audio": audio.mean()}
         figures = self.step_role("trajectory", total, batch.keys)

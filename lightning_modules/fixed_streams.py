@@ -83,7 +83,7 @@ class FixedStreams:
         made = {}
         for name, (denoiser, plan) in systems.items():
             character = replace(self.character, denoiser=denoiser)
-            made[name] = list(stream_chunks(character, self.batch, plan, SAMPLE_CHUNKS, self.seed))
+            made[name] = list(stream_chunks(character, self.batch, plan, SAMPLE_CHUNKS, self.seed, True))
         clips, (codec, _) = [], self.character.codecs()
         for b, key in enumerate(self.batch.keys):
             panels = {"reference": codec.decode(self.batch.ref[b:b + 1])[0]}

@@ -83,17 +83,15 @@ class HeldOutScores:
                 if not is_student:
                     self.cache[name, number] = found
             batch_samples[name] = found
-        # Streams end when their text does, in some systems a chunk earlier: what all have made is compared.
-        chunks = min(len(made) for made in batch_samples.values())
         for name, made in batch_samples.items():
-            self.samples[name] += made[:chunks]
+            self.samples[name] += made
 
     @torch.no_grad()
     def _sample(self, batch: ChunkBatch | RolloutBatch, is_student: bool, plan: SamplePlan, seed: int) -> list[Latents]:
         """The chunk of every item, or several of every stream."""
         character = self.character if is_student else replace(self.character, denoiser=self.teacher)
         if isinstance(batch, RolloutBatch):
-            return [self._owned(r.latents) for r in stream_chunks(character, batch, plan, STREAM_CHUNKS, seed)]
+            return [self._owned(r.latents) for r in stream_chunks(character, batch, plan, STREAM_CHUNKS, seed, True)]
         prefix = character.orchestrator.prefix(batch.conditions)
         key = NoiseKey.of(seed, batch.index, "val")
         return [self._owned(denoise_chunk(character.denoiser, character.orchestrator, batch.conditions, prefix, plan,

@@ -84,7 +84,7 @@ class MatchingModule(StageModule):
         scored = renoise(sample, self.orchestrator, prefix, key, self.diffusion, untold)
         losses = generator_losses(sample, scored, self.teacher, self.critic, conditions, weight, self.diffusion)
         loss = self.weighted(losses)
-        self.manual_backward(loss * share)
+        self.role_backward("student", loss * share)
         return loss.detach(), {"train/generator": loss, "train/dmd_gradient_video":
                                losses.gradient_video.mean(),
                                "train/dmd_gradient_audio": losses.gradient_audio.mean()}
@@ -97,7 +97,7 @@ class MatchingModule(StageModule):
         scored = renoise(sample, self.orchestrator, prefix, key, self.diffusion)
         losses = critic_losses(self.critic, sample, scored, conditions, weight)
         loss = self.weighted(losses)
-        self.manual_backward(loss * share)
+        self.role_backward("critic", loss * share)
         return loss.detach(), {"train/critic": loss, "train/critic_video": losses.video.mean(),
                                "train/critic_audio": losses.audio.mean(),
                                **levels("train/critic_audio", losses.audio, losses.sigma)}

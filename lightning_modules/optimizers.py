@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from lightning_modules.config import OptimizerConfig
 
@@ -59,6 +60,22 @@ def build_optimizer(modules: Iterable[tuple[nn.Module, float]], config: Optimize
         return MuonWithAdamW(matrices, others, config)
     first, second = config.betas
     return torch.optim.AdamW(others, lr=config.lr, betas=(first, second), weight_decay=config.weight_decay)
+
+
+def clipped_norm(optimizer: Any, parameters: list[Tensor], limit: float) -> Tensor:
+    """Norm of the gradients over all ranks' parts, before they are clipped to ``limit``."""
+    if hasattr(optimizer, "gradient_norm"):  # an engine, which has the gradients and clips them in its step
+        return optimizer.gradient_norm(limit)
+    norm = torch.nn.utils.clip_grad_norm_(parameters, limit)
+    return norm.full_tensor() if isinstance(norm, DTensor) else norm
+
+
+def drop_gradients(optimizer: Any, parameters: list[Tensor]) -> None:
+    """Forget this iteration's gradients: the next step changes nothing."""
+    if hasattr(optimizer, "drop_gradients"):
+        optimizer.drop_gradients()
+    for p in parameters:
+        p.grad = None
 
 
 def learning_rate_factor(update: int, total: int, config: OptimizerConfig) -> float:

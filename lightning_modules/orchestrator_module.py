@@ -51,7 +51,7 @@ class OrchestratorModule(StageModule):
             share = len(part) / len(batch)
             self.constant_rate.see(part)
             loss = self._total(losses, part, pointer_share)
-            self.manual_backward(loss * share)
+            self.role_backward("orchestrator", loss * share)
             total += loss.detach() * share
             true = part.pointer[pointer_samples(part, pointer_share)]
             values = {"train/audio": losses.flow.mean(),

@@ -17,9 +17,21 @@ import torch
 from torch import Tensor, nn
 
 from lightning_modules.config import OptimizerConfig, StageConfig
-from lightning_modules.optimizers import MuonWithAdamW, build_optimizer, learning_rate_factor, set_learning_rate
+from lightning_modules.optimizer_state import load_named_state, named_state, parts
+from lightning_modules.optimizers import (
+    build_optimizer,
+    clipped_norm,
+    drop_gradients,
+    learning_rate_factor,
+    set_learning_rate,
+)
+from streamchar.denoiser.model import Context
 from streamchar.diffusion.noise import NoiseKey
+from streamchar.distributed.full_state import copy_whole, gathered, wrong_shapes
+from streamchar.distributed.sharding import PLANS, Sharding, open_up
 from streamchar.errors import CheckpointError, NumericsError
+from streamchar.orchestrator.model import Prefix
+from streamchar.types import Latents
 
 
 class StageModule(L.LightningModule):
@@ -43,12 +55,22 @@ class StageModule(L.LightningModule):
         self.stage, self.seed, self.directory = stage, seed, directory
         self.role_modules: dict[str, list[tuple[nn.Module, float]]] = {}
         self.role_options: dict[str, OptimizerConfig] = {}
+        self.sharding: Sharding | None = None
         self.iteration = 0
         self.updates: dict[str, int] = {}
         self.nonfinite_total = 0
         self.nonfinite_in_a_row = 0
 
     # Roles and optimisers
+
+    def configure_model(self) -> None:
+        """Share the models out over the ranks, where the strategy says how; once."""
+        sharding, self.sharding = self.sharding, None
+        if sharding is not None:
+            open_up(Latents, Context, Prefix)
+            for model in self.children():
+                if type(model).__name__ in PLANS:
+                    sharding.apply(model)
 
     def role_names(self) -> list[str]:
         """Trained roles, the clock role first (the order of the optimisers)."""
@@ -80,22 +102,26 @@ class StageModule(L.LightningModule):
 
     # One update
 
+    def role_backward(self, role: str, loss: Tensor) -> None:
+        """Add the gradients of ``loss`` to those of ``role``; a strategy may have an engine per role."""
+        self.manual_backward(loss, role=role)
+
+    def backward(self, loss: Tensor, *args: Any, role: str = "", **kwargs: Any) -> None:
+        loss.backward()
+
     def step_role(self, role: str, loss: Tensor, keys: list[str]) -> dict[str, float]:
         """Clip, guard and step ``role`` after its backward passes; returns its figures for the log.
 
         ``loss`` is the (detached) loss of the iteration, only looked at for being finite. Where any rank has a
         non-finite loss or gradient, all ranks drop the update together.
         """
-        order = self.role_names().index(role)
-        wrapped = self.optimizers()
-        wrapped = (wrapped if isinstance(wrapped, list) else [wrapped])[order]
+        wrapped = self.role_optimizer(role)
         options = self.role_options[role]
         parameters = list(self.trained_parameters(role))
-        norm = torch.nn.utils.clip_grad_norm_(parameters, options.clip)
+        norm = clipped_norm(wrapped.optimizer, parameters, options.clip)
         bad = self._agree(not (math.isfinite(float(norm)) and math.isfinite(float(loss))))
         if bad:
-            for p in parameters:
-                p.grad = None
+            drop_gradients(wrapped.optimizer, parameters)
             self._count_nonfinite(role, keys)
         else:
             self.nonfinite_in_a_row = 0
@@ -112,11 +138,14 @@ class StageModule(L.LightningModule):
         """Whether an update of ``role`` counts this iteration in ``global_step``; exactly one does."""
         return role == self.clock_role
 
+    def role_optimizer(self, role: str) -> Any:
+        """The ``LightningOptimizer`` of a role; the bare one is its ``.optimizer``."""
+        found = self.optimizers()
+        return (found if isinstance(found, list) else [found])[self.role_names().index(role)]
+
     def forget_optimizer(self, role: str) -> None:
         """Free the optimiser state of a role that has done all its updates; later checkpoints do without it."""
-        found = self.optimizers()
-        optimizer = (found if isinstance(found, list) else [found])[self.role_names().index(role)].optimizer
-        for part in (optimizer.muon, optimizer.adamw) if isinstance(optimizer, MuonWithAdamW) else (optimizer,):
+        for part in parts(self.role_optimizer(role).optimizer):
             part.state.clear()
 
     def trained_parameters(self, role: str) -> Iterator[Tensor]:
@@ -154,26 +183,48 @@ class StageModule(L.LightningModule):
 
     # Checkpoints hold trained roles only; frozen parts are referred to by path and hash.
 
-    def checkpoint_state_dict(self) -> dict[str, Any]:
-        """Weights of the trained submodules by role, and the counters."""
-        trained = tuple(f"{name}." for name in self.trained_submodules())
-        weights = {k: v for k, v in self.state_dict().items() if k.startswith(trained)}
+    def checkpoint_state_dict(self, keep: bool = True) -> dict[str, Any]:
+        """Weights of the trained submodules by role, optimiser states by role and parameter, and the counters.
+
+        All tensors are whole, whatever the strategy; ``keep``: False on ranks that only help to gather them.
+        """
         counters = {"iteration": self.iteration, "updates": dict(self.updates), "nonfinite": self.nonfinite_total}
-        return {"weights": weights, "counters": counters, "extra": self.extra_state()}
+        names = self.parameter_names()
+        states = {role: named_state(self.role_optimizer(role).optimizer, names, keep) for role in self.role_names()}
+        return {"weights": gathered(self.trained_state(), keep), "optimizers": states, "counters": counters,
+                "extra": self.extra_state()}
 
     def load_checkpoint_state(self, state: dict[str, Any]) -> None:
-        """Restore :meth:`checkpoint_state_dict`; a checkpoint of another architecture is refused by name."""
-        own = self.state_dict()
+        """Restore :meth:`checkpoint_state_dict` without the optimisers, which may not be there yet.
+
+        Raises:
+            CheckpointError: for a checkpoint of another architecture.
+        """
+        own = self.state_dict(keep_vars=True)
+        if wrong := wrong_shapes(own, state["weights"]):
+            raise CheckpointError(f"checkpoint of another architecture: {wrong[0]}; use the checkpoint's own "
+                                  "config.yaml or another name=")
         for name, value in state["weights"].items():
-            if name not in own or own[name].shape != value.shape:
-                have = tuple(own[name].shape) if name in own else "nothing of that name"
-                raise CheckpointError(f"checkpoint of another architecture: {name} is {tuple(value.shape)} in it, this "
-                                      f"run has {have}; use the checkpoint's own config.yaml or another name=")
-        self.load_state_dict(state["weights"], strict=False)
+            copy_whole(own[name], value)
         self.iteration = int(state["counters"]["iteration"])
         self.updates = dict(state["counters"]["updates"])
         self.nonfinite_total = int(state["counters"]["nonfinite"])
         self.load_extra_state(state["extra"])
+
+    def load_optimizer_states(self, state: dict[str, Any]) -> None:
+        """Restore the optimisers from :meth:`checkpoint_state_dict`, when the strategy has built them."""
+        names = self.parameter_names()
+        for role in self.role_names():
+            load_named_state(self.role_optimizer(role).optimizer, names, state["optimizers"].get(role, {}))
+
+    def parameter_names(self) -> dict[Tensor, str]:
+        """Name of every parameter in this module."""
+        return {p: name for name, p in self.named_parameters()}
+
+    def trained_state(self) -> dict[str, Tensor]:
+        """Weights and buffers of the trained submodules, as they lie on this rank."""
+        trained = tuple(f"{name}." for name in self.trained_submodules())
+        return {k: v for k, v in self.state_dict(keep_vars=True).items() if k.startswith(trained)}
 
     def trained_submodules(self) -> list[str]:
         """Names of the submodules whose weights change in this stage."""

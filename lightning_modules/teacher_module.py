@@ -66,7 +66,7 @@ class TeacherModule(StageModule):
             share = len(part) / len(batch)
             self.constant_rate.see(part)
             loss = self._total(losses, part)
-            self.manual_backward(loss * share)
+            self.role_backward("teacher", loss * share)
             total += loss.detach() * share
             values = {"train/video": batch_mean(losses.video, part.has_video),
                       "train/audio": losses.audio.mean(), "train/head": losses.head.mean(),

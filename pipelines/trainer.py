@@ -13,10 +13,13 @@ import lightning as L
 import torch
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.plugins.environments import LightningEnvironment, SLURMEnvironment
-from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy, Strategy
+from lightning.pytorch.strategies import Strategy
 
 from callbacks.step_logger import StepLogger
 from pipelines.allocator import keep_freed_memory
+from pipelines.strategies.fsdp2 import Fsdp2
+from pipelines.strategies.stored_whole import Replicated, Single
+from pipelines.strategies.zero import ZeroEngines
 from pipelines.trainer_config import TrainerConfig
 from streamchar.errors import InputError
 
@@ -87,15 +90,27 @@ def accelerator_of(cfg: TrainerConfig) -> str:
 
 
 def strategy_of(cfg: TrainerConfig, world: int, accelerator: str) -> Strategy:
-    """How processes share the work."""
-    if found := [p for p in cfg.problems("trainer") if "strategy" in p]:
+    """How processes share the work.
+
+    Raises:
+        InputError: for options that do not fit one another or the number of processes.
+    """
+    if found := cfg.problems("trainer"):
         raise InputError("; ".join(found))
     if cfg.strategy == "single" and world > 1:
         raise InputError(f"trainer.strategy=single is one process, but there are {world}; use ddp or auto")
     if cfg.strategy == "single" or (cfg.strategy == "auto" and world == 1):
-        return SingleDeviceStrategy("cuda:0" if accelerator == "gpu" else "cpu")
+        return Single("cuda:0" if accelerator == "gpu" else "cpu")
+    backend = "nccl" if accelerator == "gpu" else "gloo"
+    if cfg.strategy == "fsdp2":
+        if cfg.shard_ranks and world % cfg.shard_ranks:
+            raise InputError(f"trainer.shard_ranks={cfg.shard_ranks} does not divide the {world} processes")
+        compute = torch.bfloat16 if cfg.precision == "bf16-mixed" else None
+        return Fsdp2(backend, cfg.shard_ranks, compute, "shard" if cfg.frozen == "auto" else cfg.frozen)
+    if cfg.strategy == "deepspeed":
+        return ZeroEngines(backend, cfg.zero_stage, "replicate" if cfg.frozen == "auto" else cfg.frozen)
     # The roles of the two-optimiser stages are not all part of every step's graph.
-    return DDPStrategy(find_unused_parameters=True, process_group_backend="nccl" if accelerator == "gpu" else "gloo")
+    return Replicated(find_unused_parameters=True, process_group_backend=backend)
 
 
 def _launched_by_slurm(environment: Mapping[str, str]) -> bool:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-STRATEGIES = ("auto", "single", "ddp")
-LATER = ("fsdp2", "deepspeed")
+STRATEGIES = ("auto", "single", "ddp", "fsdp2", "deepspeed")
 
 
 @dataclass
@@ -25,7 +24,15 @@ class TrainerConfig:
     nodes: int = 0
     """Nodes; 0: as many as Slurm gives, else 1."""
     strategy: str = "auto"
-    """``single``, ``ddp``, or ``auto``: ddp where there is more than one process."""
+    """``single``, ``ddp`` (whole copies), ``fsdp2`` (all models shared out), ``deepspeed`` (ZeRO, one engine per
+    trained role), or ``auto``: ddp where there is more than one process."""
+    shard_ranks: int = 0
+    """fsdp2: ranks over which one copy is shared out, such as those of a node (HSDP); 0: all."""
+    zero_stage: int = 2
+    """deepspeed: 1 shares out optimiser states, 2 gradients too, 3 weights too."""
+    frozen: str = "auto"
+    """fsdp2, deepspeed: models that do not learn are whole on every rank (``replicate``), shared out (``shard``), or
+    shared out with their parts in the CPU's memory (``offload``); ``auto``: shard (fsdp2), replicate (deepspeed)."""
     log_every: int = 10
     """Steps between logged steps."""
     val_every: int = 500
@@ -46,18 +53,19 @@ class TrainerConfig:
         """Everything that is wrong with these values, in words."""
         found = []
         for key, allowed in (("precision", ("32", "bf16-mixed")), ("accelerator", ("auto", "cpu", "gpu")),
-                             ("resume", ("auto", "force", "never"))):
+                             ("resume", ("auto", "force", "never")), ("strategy", STRATEGIES),
+                             ("zero_stage", (1, 2, 3)), ("frozen", ("auto", "replicate", "shard", "offload"))):
             if getattr(self, key) not in allowed:
-                found.append(f"{where}.{key}={getattr(self, key)!r} must be one of {', '.join(allowed)}")
-        if self.strategy in LATER:
-            found.append(f"{where}.strategy={self.strategy} is not offered yet; use single or ddp")
-        elif self.strategy not in STRATEGIES:
-            found.append(f"{where}.strategy={self.strategy!r} must be one of {', '.join(STRATEGIES)}")
+                found.append(f"{where}.{key}={getattr(self, key)!r} must be one of {', '.join(map(str, allowed))}")
         if self.strategy == "single" and (self.devices > 1 or self.nodes > 1):
             found.append(f"{where}.strategy=single is one process, got devices={self.devices} nodes={self.nodes}; "
                          "use ddp or auto")
+        if self.frozen != "auto" and self.strategy not in ("fsdp2", "deepspeed"):
+            found.append(f"{where}.frozen={self.frozen} needs strategy=fsdp2 or deepspeed, got {self.strategy}")
+        if self.shard_ranks and self.strategy != "fsdp2":
+            found.append(f"{where}.shard_ranks={self.shard_ranks} needs strategy=fsdp2, got {self.strategy}")
         for key in ("max_steps", "max_minutes", "devices", "nodes", "val_every", "val_batches", "ckpt_every",
-                    "threads"):
+                    "threads", "shard_ranks"):
             if getattr(self, key) < 0:
                 found.append(f"{where}.{key}={getattr(self, key)} must not be negative")
         for key in ("log_every", "keep_last"):

@@ -18,6 +18,7 @@ from torch import nn
 from torch.utils.data import DataLoader, IterableDataset
 
 from callbacks.config import CallbackConfig, TrackingConfig
+from lightning_modules.optimizer_state import load_named_state, named_state
 from pipelines.fitting import Fit, fit
 from pipelines.resume import find_start
 from pipelines.tracking import open_loggers
@@ -65,15 +66,23 @@ class FakeModule(L.LightningModule):
     def role_parameters(self, role: str) -> dict[str, torch.Tensor]:
         return dict(getattr(self, role).named_parameters())
 
-    def checkpoint_state_dict(self) -> dict[str, Any]:
+    def checkpoint_state_dict(self, keep: bool = True) -> dict[str, Any]:
         weights = {k: v for k, v in self.state_dict().items() if not k.startswith("teacher.")}
-        return {"weights": weights, "counters": {"iteration": self.iteration, "updates": self.generator_updates},
+        names = {p: n for n, p in self.named_parameters()}
+        states = [named_state(o.optimizer, names, keep) for o in self.optimizers()]
+        return {"weights": weights, "optimizers": dict(zip(("critic", "student"), states, strict=True)),
+                "counters": {"iteration": self.iteration, "updates": self.generator_updates},
                 "extra": {"number": self.extra}}
 
     def load_checkpoint_state(self, state: dict[str, Any]) -> None:
         self.load_state_dict(state["weights"], strict=False)
         self.iteration, self.generator_updates = state["counters"]["iteration"], state["counters"]["updates"]
         self.extra = state["extra"].get("number", -1)
+
+    def load_optimizer_states(self, state: dict[str, Any]) -> None:
+        names = {p: n for n, p in self.named_parameters()}
+        for role, wrapped in zip(("critic", "student"), self.optimizers(), strict=True):
+            load_named_state(wrapped.optimizer, names, state["optimizers"][role])
 
     def stream_memories(self) -> dict[str, Memory]:
         return {"held-out": self.memory}

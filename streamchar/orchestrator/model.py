@@ -73,6 +73,8 @@ class Orchestrator(nn.Module):
         width = int(self.llm.config.hidden_size)
         self.speller = (SpelledEmbedding(vocabulary or 39, config.word_width, width)
                         if config.tokenizer == "spelled" else None)
+        if self.speller is not None:
+            self.llm.embed_tokens.requires_grad_(False)  # its one row is never looked up
         self.history_in, self.block_in = nn.Linear(audio_channels, width), nn.Linear(audio_channels, width)
         self.time_embedding = TimeEmbedding(256, width)
         self.mark = nn.Parameter(torch.zeros(width))

@@ -20,8 +20,10 @@ def default_plan(character: Character, steps: int | None = None) -> SamplePlan:
 
 @torch.no_grad()
 def stream_chunks(character: Character, batch: RolloutBatch | StreamMemory, plan: SamplePlan | None = None,
-                  max_chunks: int | None = None, seed: int = 0) -> Iterator[ChunkResult]:
+                  max_chunks: int | None = None, seed: int = 0, exactly: bool = False) -> Iterator[ChunkResult]:
     """Chunks of a batch of streams, one after another; ends when every stream has finished, or at ``max_chunks``.
+
+    ``exactly``: always ``max_chunks``, for ranks that share a model out and must run it equally often.
 
     A saved :class:`StreamMemory` in place of the batch goes on from where it was.
     """
@@ -31,5 +33,5 @@ def stream_chunks(character: Character, batch: RolloutBatch | StreamMemory, plan
     while max_chunks is None or produced < max_chunks:
         yield generate_chunk(character, memory, plan)
         produced += 1
-        if bool(memory.finished.all()):
+        if not exactly and bool(memory.finished.all()):
             return

@@ -1,5 +1,7 @@
 """Averaged weights: the formula, the counter it runs on, and a swap that leaves no trace."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -80,7 +82,7 @@ def test_state_is_restored_and_another_architecture_refused():
     step(ema, module, 3.0)
     step(ema, module, 5.0)
     checkpoint: dict = {}
-    ema.on_save_checkpoint(None, module, checkpoint)
+    ema.on_save_checkpoint(SimpleNamespace(is_global_zero=True), module, checkpoint)
     again, other = FakeModule(), AveragedWeights(0.5, 1)
     other.on_load_checkpoint(None, again, checkpoint)
     other.on_fit_start(None, again)

@@ -11,17 +11,26 @@ from streamchar.errors import InputError
 
 def test_defaults_are_fine_and_mistakes_are_told():
     assert TrainerConfig().problems("trainer") == []
-    wrong = TrainerConfig(precision="16", strategy="deepspeed", resume="yes", log_every=0, devices=-1)
+    wrong = TrainerConfig(precision="16", strategy="fsdp1", resume="yes", log_every=0, devices=-1)
     told = " ".join(wrong.problems("trainer"))
-    for part in ("trainer.precision='16'", "deepspeed is not offered yet", "trainer.resume", "log_every", "devices"):
+    for part in ("trainer.precision='16'", "trainer.strategy='fsdp1'", "trainer.resume", "log_every", "devices"):
         assert part in told
 
 
 def test_strategy_single_is_one_process():
     with pytest.raises(InputError, match="one process"):
         strategy_of(TrainerConfig(strategy="single"), 2, "cpu")
-    with pytest.raises(InputError, match="not offered yet"):
-        strategy_of(TrainerConfig(strategy="fsdp2"), 2, "cpu")
+
+
+def test_options_that_need_another_strategy_are_refused():
+    with pytest.raises(InputError, match="shard_ranks=2 needs strategy=fsdp2, got ddp"):
+        strategy_of(TrainerConfig(strategy="ddp", shard_ranks=2), 4, "cpu")
+    with pytest.raises(InputError, match="shard_ranks=3 does not divide the 4"):
+        strategy_of(TrainerConfig(strategy="fsdp2", shard_ranks=3), 4, "cpu")
+    with pytest.raises(InputError, match="frozen=offload needs strategy=fsdp2 or deepspeed"):
+        strategy_of(TrainerConfig(frozen="offload"), 1, "cpu")
+    with pytest.raises(InputError, match="zero_stage=4 must be one of 1, 2, 3"):
+        strategy_of(TrainerConfig(strategy="deepspeed", zero_stage=4), 2, "cpu")
 
 
 def test_processes_come_from_slurm():

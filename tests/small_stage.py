@@ -1,0 +1,129 @@
+"""Any of the four training stages with tiny models under a strategy, as ``fit`` runs them; trains in seconds.
+
+``python -m tests.small_stage FOLDER STAGE key=value ...`` trains it in processes of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import time
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from torch.utils.data import DataLoader, IterableDataset
+
+from callbacks.config import CallbackConfig, TrackingConfig
+from lightning_modules.config import DmdStage, OptimizerConfig, OrchestratorStage, RolloutStage, TeacherStage
+from lightning_modules.dmd_module import DmdModule
+from lightning_modules.orchestrator_module import OrchestratorModule
+from lightning_modules.rollout_module import RolloutModule
+from lightning_modules.stage_module import StageModule
+from lightning_modules.teacher_module import TeacherModule
+from pipelines.fitting import Fit, fit
+from pipelines.resume import find_start
+from pipelines.trainer_config import TrainerConfig
+from streamchar.types import ChunkBatch
+from tests import tiny_models as tiny
+
+STAGES = ("orchestrator", "teacher", "dmd", "rollout")
+WORDS = [["bin", "red", "at", "c", "nine", "now"] * 4, ["set", "blue"] * 8]
+PER_RANK = 2
+
+
+class Batches(IterableDataset):
+    """This rank's rows of one global, endless sequence, from the place that the data module counts."""
+
+    def __init__(self, data: SmallData) -> None:
+        self.data = data
+
+    def __iter__(self) -> Any:
+        trainer, at = self.data.trainer, self.data.consumed
+        while True:
+            yield self.data.batch(at + PER_RANK * trainer.global_rank)
+            at += PER_RANK * trainer.world_size
+
+
+class SmallData(L.LightningDataModule):
+    """Random conditions and targets, a function of the sample's number."""
+
+    def __init__(self, stage: str, pause: float = 0.0) -> None:
+        super().__init__()
+        self.stage, self.consumed, self.pause = stage, 0, pause
+
+    def batch(self, number: int) -> Any:
+        time.sleep(self.pause)
+        if self.stage == "rollout":
+            streams = tiny.streams(WORDS)
+            streams.index.copy_(torch.arange(len(WORDS)) + number)
+            return streams
+        target = tiny.latents(PER_RANK, seed=number)
+        yes = torch.ones(PER_RANK, dtype=torch.bool)
+        return ChunkBatch(tiny.conditions(PER_RANK, seed=number), target, torch.ones(target.audio.shape[:2]), yes,
+                          torch.full((PER_RANK,), 1.5), torch.arange(PER_RANK) + number,
+                          [f"k{number + i}" for i in range(PER_RANK)])
+
+    def train_dataloader(self) -> DataLoader:
+        return DataLoader(Batches(self), batch_size=None)
+
+    def val_dataloader(self) -> DataLoader:
+        return DataLoader([self.batch(90), self.batch(92)], batch_size=None, collate_fn=lambda b: b)
+
+    def advance(self, samples: int) -> None:
+        self.consumed += samples * self.trainer.world_size
+
+    def fixed_streams(self, count: int) -> Any:
+        return tiny.streams(WORDS[:count])
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"consumed": self.consumed}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.consumed = state["consumed"]
+
+
+def build(stage: str, steps: int, **options: Any) -> StageModule:
+    """The stage's module around tiny models."""
+    character, rate = tiny.character(), OptimizerConfig(lr=1e-3)
+    if stage == "orchestrator":
+        return OrchestratorModule(character.orchestrator, OrchestratorStage(steps=steps, optimizer=rate, **options),
+                                  character.diffusion, 0)
+    if stage == "teacher":
+        return TeacherModule(character, TeacherStage(steps=steps, optimizer=rate, **options), 0)
+    teacher, critic = deepcopy(character.denoiser), deepcopy(character.denoiser)
+    common = {"steps": steps, "generator": OptimizerConfig(lr=1e-3, betas=[0.0, 0.999]), "critic": rate,
+              "critic_per_generator": 2, **options}
+    if stage == "dmd":
+        return DmdModule(character, teacher, critic, DmdStage(**common), 0)
+    return RolloutModule(character, teacher, critic, RolloutStage(
+        **common, min_chunks=2, first_max_chunks=2, max_chunks=2, warmup_iterations=1), 0)
+
+
+def train(root: Path, stage: str, steps: int, options: dict[str, Any] | None = None, pause: float = 0.0,
+          **trainer: Any) -> tuple[bool, StageModule]:
+    """Train ``root/run/STAGE`` to ``steps`` or go on with it; whether it is complete, and the module."""
+    folder = root / "run" / stage
+    folder.mkdir(parents=True, exist_ok=True)
+    cfg = TrainerConfig(**{"log_every": 1, "val_every": 4, "ckpt_every": 2, "accelerator": "cpu", "threads": 1,
+                           **trainer})
+    start = find_start(folder / "checkpoints", cfg.resume, {"seed": 0})
+    callbacks = CallbackConfig(TrackingConfig("off", "", finish_s=60), pointer=False, samples_every=0, probe_every=0)
+    job = Fit(stage, folder, steps, cfg, callbacks, (0.5, 0), start, {"settings": {"seed": 0}, "config": "seed: 0\n"})
+    module = build(stage, 8, **(options or {}))
+    return fit(job, module, SmallData(stage, pause), []), module
+
+
+def main() -> None:
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+    pairs = dict(pair.split("=", 1) for pair in sys.argv[3:])
+    values = {k: v if k in ("resume", "strategy", "frozen", "precision") else json.loads(v) for k, v in pairs.items()}
+    complete, _ = train(Path(sys.argv[1]), sys.argv[2], int(values.pop("steps")), **values)
+    print("RESULT", json.dumps({"complete": complete}))
+
+
+if __name__ == "__main__":
+    main()
