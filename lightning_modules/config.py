@@ -104,6 +104,25 @@ class TeacherStage(StageConfig):
 
 
 @dataclass
+class TrajectoryConfig:
+    """The student's start: regression on the ends of the teacher's ODE before distribution matching.
+
+    In Stage I from noised real chunks, in Stage II from its own chunks, noised again, after its own history.
+    """
+
+    steps: int = 0
+    """Iterations at the start of the stage, before any of the critic; 0: none."""
+    teacher_steps: int = 8
+    """Euler steps of the teacher from noise to its end."""
+    video_weight: float = 1.0
+    """Weight of the video loss."""
+    audio_weight: float = 1.0
+    """Weight of the audio loss."""
+    optimizer: OptimizerConfig = field(default_factory=lambda: OptimizerConfig(decay_from=0.5))
+    """Optimiser of the student in these iterations."""
+
+
+@dataclass
 class MatchingStage(StageConfig):
     """Options of distribution matching, shared by Stage I and Stage II."""
 
@@ -113,7 +132,20 @@ class MatchingStage(StageConfig):
             return [f"{where}.critic_per_generator={self.critic_per_generator} must be at least 1"]
         if not 0 <= self.generator_from < self.steps:
             return [f"{where}.generator_from={self.generator_from} must be 0 or more and below steps={self.steps}"]
-        return []
+        found = []
+        if self.trajectory.steps < 0 or self.trajectory.teacher_steps < 1:
+            found.append(f"{where}.trajectory needs steps of 0 or more and teacher_steps of 1 or more, got "
+                         f"{self.trajectory.steps} and {self.trajectory.teacher_steps}")
+        if self.trajectory.steps > self.generator_from:
+            found.append(f"{where}.trajectory.steps={self.trajectory.steps} must not exceed generator_from="
+                         f"{self.generator_from}: distribution matching begins after it")
+        return found
+
+    def average_from(self) -> int:
+        return self.trajectory.steps + self.ema_start
+
+    trajectory: TrajectoryConfig = field(default_factory=TrajectoryConfig)
+    """The student's start before distribution matching."""
 
     generator: OptimizerConfig = field(default_factory=lambda: OptimizerConfig(lr=2e-6, betas=[0.0, 0.999]))
     """Optimiser of the student."""
@@ -136,41 +168,9 @@ class MatchingStage(StageConfig):
 
 
 @dataclass
-class TrajectoryConfig:
-    """The student's start: regression on the ends of the teacher's ODE before distribution matching."""
-
-    steps: int = 0
-    """Iterations at the start of the stage, before any of the critic; 0: none."""
-    teacher_steps: int = 8
-    """Euler steps of the teacher from noise to its end."""
-    video_weight: float = 1.0
-    """Weight of the video loss."""
-    audio_weight: float = 1.0
-    """Weight of the audio loss."""
-    optimizer: OptimizerConfig = field(default_factory=lambda: OptimizerConfig(decay_from=0.5))
-    """Optimiser of the student in these iterations."""
-
-
-@dataclass
 class DmdStage(MatchingStage):
     """Stage I: distribution matching on single chunks with real conditions."""
 
-    def problems(self, where: str) -> list[str]:
-        """Everything that is wrong with these values, in words."""
-        found = super().problems(where)
-        if self.trajectory.steps < 0 or self.trajectory.teacher_steps < 1:
-            found.append(f"{where}.trajectory needs steps of 0 or more and teacher_steps of 1 or more, got "
-                         f"{self.trajectory.steps} and {self.trajectory.teacher_steps}")
-        if self.trajectory.steps > self.generator_from:
-            found.append(f"{where}.trajectory.steps={self.trajectory.steps} must not exceed generator_from="
-                         f"{self.generator_from}: distribution matching begins after it")
-        return found
-
-    def average_from(self) -> int:
-        return self.trajectory.steps + self.ema_start
-
-    trajectory: TrajectoryConfig = field(default_factory=TrajectoryConfig)
-    """The student's start before distribution matching."""
     steps: int = 600
     """Iterations: those of the student's start, then critic updates."""
     drops: DropConfig = field(default_factory=lambda: DropConfig(condition=0.0))

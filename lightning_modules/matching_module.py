@@ -19,6 +19,7 @@ from streamchar.diffusion.noise import NoiseKey, scalar
 from streamchar.evaluation.mouth import MouthDetector
 from streamchar.evaluation.records import SampleVideo
 from streamchar.objectives.distribution_matching import MatchingLosses, critic_losses, generator_losses, renoise
+from streamchar.objectives.trajectory import trajectory_losses
 from streamchar.orchestrator.model import Prefix
 from streamchar.rollout.character import Character
 from streamchar.rollout.memory import StreamMemory
@@ -29,6 +30,8 @@ from streamchar.types import ChunkBatch, Conditions, Latents, RolloutBatch
 class MatchingModule(StageModule):
     """Distribution matching of a few-step student. The critic is the clock role: it is updated in every iteration
     of matching.
+
+    Before that the student, as role ``trajectory``, learns where the teacher ends, for ``trajectory.steps`` iterations.
 
     ``character.denoiser`` is the student; ``teacher`` and the orchestrator are frozen and never stored.
     """
@@ -48,6 +51,12 @@ class MatchingModule(StageModule):
         self.orchestrator.requires_grad_(False)
         self.role_modules = {"critic": [(critic, 1.0)], "student": [(self.student, 1.0)]}
         self.role_options = {"critic": stage.critic, "student": stage.generator}
+        if stage.trajectory.steps:
+            self.role_modules["trajectory"] = [(self.student, 1.0)]
+            self.role_options["trajectory"] = stage.trajectory.optimizer
+        # The student is never guided, and its critic neither: their null conditions stay as they are.
+        for model in (self.student, critic):
+            model.null_condition.requires_grad_(False)
         self.plan = student_plan(character.diffusion)
         self.held_out = HeldOutScores(character, teacher, seed, mouth)
         self.fixed = FixedStreams(character, seed)
@@ -58,8 +67,28 @@ class MatchingModule(StageModule):
         return self.character.diffusion
 
     def total_updates(self, role: str) -> int:
-        left = self.stage.steps - self.options.generator_from
-        return self.stage.steps if role == "critic" else -(-left // self.options.critic_per_generator)
+        start, steps = self.options.trajectory.steps, self.stage.steps
+        updates = -(-(steps - self.options.generator_from) // self.options.critic_per_generator)
+        return {"trajectory": start, "critic": steps - start}.get(role, updates)
+
+    @property
+    def starting(self) -> bool:
+        """Whether this iteration still belongs to the student's start."""
+        return self.iteration < self.options.trajectory.steps
+
+    def begins_iteration(self) -> bool:
+        """:attr:`starting`, at the beginning of a ``training_step``: what the start needed is freed when it is over."""
+        if self.iteration == self.options.trajectory.steps > 0:
+            self.forget_optimizer("trajectory")
+        return self.starting
+
+    def keeps_time(self, role: str) -> bool:
+        return role == ("trajectory" if self.starting else self.clock_role)
+
+    @property
+    def generator_updates(self) -> int:
+        """Updates of the student in either way, which its average follows."""
+        return super().generator_updates + self.updates.get("trajectory", 0)
 
     @property
     def generator_turn(self) -> bool:
@@ -74,6 +103,22 @@ class MatchingModule(StageModule):
     def weighted(self, losses: MatchingLosses) -> Tensor:
         """``sum_m lambda_m L_m``, averaged over the batch."""
         return (self.options.video_weight * losses.video + self.options.audio_weight * losses.audio).mean()
+
+    def trajectory_backward(self, conditions: Conditions, prefix: Prefix, clean: Latents, weight: Tensor, key: NoiseKey,
+                            exit_step: int, share: float) -> tuple[Tensor, dict[str, Any]]:
+        """Teach the student where the teacher ends from one of its noise levels; returns the loss and its figures."""
+        options = self.options.trajectory
+        video, audio = trajectory_losses(
+            self.student, self.teacher, self.orchestrator, conditions, prefix, clean, weight, key,
+            self.plan.sigmas[exit_step], self.diffusion, options.teacher_steps)
+        loss = (options.video_weight * video + options.audio_weight * audio).mean()
+        self.role_backward("trajectory", loss * share)
+        return loss.detach(), {"train/trajectory_video": video.mean(), "train/trajectory_audio": audio.mean()}
+
+    def finish_trajectory(self, loss: Tensor, values: dict[str, Any], keys: list[str]) -> None:
+        """Step the student when its backward passes are done, and log."""
+        figures = self.step_role("trajectory", loss, keys)
+        self.log_step({"train/loss": loss, **values, **figures}, len(keys))
 
     def generator_backward(self, sample: Latents | None, prefix: Prefix, conditions: Conditions, weight: Tensor,
                            key: NoiseKey, share: float) -> tuple[Tensor, dict[str, Any]]:

@@ -6,6 +6,7 @@ import logging
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from lightning_modules.config import RolloutStage
 from lightning_modules.matching_module import MatchingModule
@@ -21,6 +22,8 @@ class RolloutModule(MatchingModule):
     """Rolls the student K chunks on, gives one of them (or each) gradient, and trains the critic on a drawn one.
 
     Memory is detached between chunks and, after the warm-up, persists across iterations; it is part of the checkpoint.
+    In the student's start (``trajectory.steps``) the chunk with gradient learns where the teacher's ODE ends that
+    begins at the student's own chunk, noised again, after the student's own history [ours].
     """
 
     options: RolloutStage
@@ -43,31 +46,39 @@ class RolloutModule(MatchingModule):
 
     def training_step(self, batch: RolloutBatch, batch_index: int) -> None:
         memory = self._memory(batch)
-        count, exit_step = self.chunks(), self.exit_step()
+        count, exit_step, starting = self.chunks(), self.exit_step(), self.begins_iteration()
+        turn = starting or self.generator_turn
         learns = range(count) if self.options.every_chunk else (self.drawn_chunk("generator", count),)
         watched = self.drawn_chunk("critic", count)
-        generator = torch.zeros((), device=self.device) if self.generator_turn else None
-        critic = torch.zeros((), device=self.device)
+        student = critic = torch.zeros((), device=self.device)
         values: dict[str, Any] = {"train/chunks": float(count), "train/exit_step": float(exit_step)}
         for i in range(count):
-            grad = generator is not None and i in learns
-            result = self._chunk(memory, exit_step, grad)
-            if generator is not None and grad:
-                weight = self.owned_weight(result.latents.audio, result.chunk)
-                key = self.key(memory.index, "generator").at(chunk=i)
-                loss, figures = self.generator_backward(result.exit, result.prefix, result.conditions, weight, key,
-                                                        1 / len(learns))
-                generator, values = generator + loss / len(learns), values | figures
-            if i == watched:
-                weight = self.owned_weight(result.latents.audio, result.chunk)
+            result = self._chunk(memory, exit_step, grad=turn and not starting and i in learns)
+            weight = self.owned_weight(result.latents.audio, result.chunk)
+            if turn and i in learns:
+                loss, figures = self._student_backward(result, weight, memory.index, i, exit_step, 1 / len(learns))
+                student, values = student + loss / len(learns), values | figures
+            if i == watched and not starting:
                 key = self.key(memory.index, "critic").at(chunk=i)
-                critic, figures = self.critic_backward(result.exit, result.prefix, result.conditions, weight,
-                                                       key, 1.0)
+                critic, figures = self.critic_backward(result.exit, result.prefix, result.conditions, weight, key, 1.0)
                 values |= figures
         values |= {"pointer/stalled_streams": float((memory.stalled >= self._stall()).sum()),
                    "train/stream_chunk": float(memory.chunk)}
         self.memory = memory if self.options.persistent and self.iteration >= self.options.warmup_iterations else None
-        self.finish(generator, critic, values, batch.keys)
+        if starting:
+            self.finish_trajectory(student, values, batch.keys)
+        else:
+            self.finish(student if turn else None, critic, values, batch.keys)
+
+    def _student_backward(self, result: ChunkResult, weight: Tensor, index: Tensor, chunk: int, exit_step: int,
+                          share: float) -> tuple[Tensor, dict[str, Any]]:
+        """The student learns on one chunk of the rollout: where the teacher ends, or by matching."""
+        if self.starting:
+            key = self.key(index, "trajectory").at(chunk=chunk)
+            return self.trajectory_backward(result.conditions, result.prefix, result.latents, weight, key, exit_step,
+                                            share)
+        key = self.key(index, "generator").at(chunk=chunk)
+        return self.generator_backward(result.exit, result.prefix, result.conditions, weight, key, share)
 
     def _stall(self) -> int:
         return self.orchestrator.config.stall_chunks

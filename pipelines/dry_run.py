@@ -41,7 +41,7 @@ def roles(cfg: RunConfig, stage: str) -> list[Role]:
     if stage in ("dmd", "rollout"):
         options = getattr(cfg.stages, stage)
         student = options.generator.kind
-        if stage == "dmd" and options.trajectory.steps:  # the larger of two optimisers that never live together
+        if options.trajectory.steps:  # the larger of two optimisers that never live together
             student = max(student, options.trajectory.optimizer.kind, key=lambda kind: kind == "adamw")
         return [Role("student", "denoiser", True, student),
                 Role("critic", "denoiser", True, options.critic.kind), Role("student ema", "denoiser", False),

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.strategy_table import stamp, write_table
+
 KEY = "streamchar/passed"
 
 
@@ -29,6 +31,7 @@ class Resume:
         self.config, self.code = config, code_hash(config.rootpath)
         kept = config.cache.get(KEY, {})
         self.outcome, self.left_out = False, 0
+        self.cells: dict[str, str] = kept.get("cells", {}) if kept.get("code") == self.code else {}
         self.passed: list[str] = kept.get("tests", []) if kept.get("code") == self.code else []
 
     def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -41,22 +44,31 @@ class Resume:
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if report.when == "call":
             self.outcome = report.passed
+            for name, value in report.user_properties if report.passed else ():
+                if name == "cell":
+                    self.cells["/".join(value)] = stamp(self.config.rootpath)
         elif report.when == "teardown" and report.passed and self.outcome:
             self.passed.append(report.nodeid)
-            self.config.cache.set(KEY, {"code": self.code, "tests": self.passed})
+            self.config.cache.set(KEY, {"code": self.code, "tests": self.passed, "cells": self.cells})
         elif report.when == "setup":
             self.outcome = False
 
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
+        if self.cells:
+            write_table(self.config.rootpath / "docs" / "strategies.md", self.cells)
         if exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED and self.left_out:
             session.exitstatus = pytest.ExitCode.OK  # all of them had passed already
 
 
 def code_hash(root: Path) -> str:
-    """Hash of all files that git knows or would add, names and contents, and of the interpreter and its packages."""
+    """Hash of all files that git knows or would add, names and contents, and of the interpreter and its packages.
+
+    Without the table that the tests themselves write.
+    """
     names = subprocess.run(["git", "ls-files", "-zco", "--exclude-standard"], cwd=root, text=True, capture_output=True,
                            check=True).stdout.split("\0")[:-1]
+    names = [name for name in names if name != "docs/strategies.md"]
     packages = sorted(f"{d.name}=={d.version}" for d in distributions())
     digest = hashlib.sha256("\n".join([sys.version, sys.platform, *packages]).encode())
     for name in sorted(set(names)):

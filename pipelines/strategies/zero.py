@@ -96,22 +96,34 @@ class EngineOptimizer:
     def load_named_state(self, names: Mapping[Tensor, str], state: dict[str, dict[str, Tensor]]) -> None:
         from deepspeed.utils import safe_set_full_optimizer_state
 
+        steps = {float(given["step"]) for given in state.values()}
+        self._set_steps(max(steps, default=0.0))
         for parameter in self._parameters():
             given = state.get(names[parameter], {})
             for key in ("exp_avg", "exp_avg_sq"):
                 value = given.get(key, torch.zeros(shape_of(parameter)))
                 safe_set_full_optimizer_state(parameter, value.to(parameter.device), key)
-        steps = {float(given["step"]) for given in state.values()}
-        self._set_steps(max(steps, default=0.0))
 
     def _parameters(self) -> list[nn.Parameter]:
         return [p for p in self.engine.module.parameters() if p.requires_grad]
 
     def _states(self) -> list[dict[str, Any]]:
-        return list(self.zero.optimizer.state.values())
+        """State of every flat piece of float32 weights on this rank; what no step has made yet begins at zero."""
+        three = self.stage == 3
+        pieces = self.zero.fp32_partitioned_groups_flat if three else self.zero.single_partition_of_fp32_groups
+        states = self.zero.optimizer.state
+        for piece in pieces:
+            if "step" not in states[piece]:
+                states[piece] = {"step": torch.zeros(()), "exp_avg": torch.zeros_like(piece, requires_grad=False),
+                                 "exp_avg_sq": torch.zeros_like(piece, requires_grad=False)}
+        if self.stage < 3:
+            # DeepSpeed links states to parameters once, in the first group's first step, before later groups have any.
+            self.zero._hp_optimizer_states_linked = False
+            self.zero._lazy_init_hp_params_optimizer_state()
+        return [states[piece] for piece in pieces]
 
     def _steps(self) -> float:
-        return max((float(s["step"]) for s in self._states() if "step" in s), default=0.0)
+        return max(float(state["step"]) for state in self._states())
 
     def _set_steps(self, steps: float) -> None:
         for state in self._states():

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from lightning_modules.held_out import Draws, HeldOutScores
+from lightning_modules.held_out import STREAM_CHUNKS, Draws, HeldOutScores
 from streamchar.clock import ChunkClock
 from streamchar.diffusion.flow import clean_latents, noise_latents
 from streamchar.diffusion.noise import NoiseKey

@@ -1,0 +1,89 @@
+"""Every stage under every strategy, on two CPU processes: trained, gone on with, and as exact as DDP.
+
+``make test`` runs one of each family; ``make test-all`` runs all, and writes ``docs/strategies.md``.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from callbacks import checkpoint_files as files
+from pipelines.config.places import CHECKOUT
+from streamchar.hub.pretrained import load_weights
+from tests import tiny_models as tiny
+from tests.small_stage import STAGES
+
+STRATEGIES = {
+    "ddp": ["strategy=ddp"], "fsdp2": ["strategy=fsdp2"], "hsdp": ["strategy=fsdp2", "shard_ranks=1"],
+    "fsdp2-offload": ["strategy=fsdp2", "frozen=offload"], "zero-1": ["strategy=deepspeed", "zero_stage=1"],
+    "zero-2": ["strategy=deepspeed", "zero_stage=2"], "zero-3": ["strategy=deepspeed", "zero_stage=3", "frozen=shard"]}
+SOON = {("rollout", "fsdp2"), ("rollout", "zero-2")}
+CASES = [pytest.param(stage, name, marks=() if (stage, name) in SOON else pytest.mark.slow)
+         for stage in STAGES for name in STRATEGIES if name != "ddp"]
+
+
+def train(root: Path, stage: str, steps: int, name: str) -> dict[str, Any]:
+    """Train to ``steps`` on two processes, or go on to there; the newest checkpoint."""
+    command = [sys.executable, "-m", "tests.small_stage", str(root), stage, f"steps={steps}", "devices=2",
+               *STRATEGIES[name]]
+    done = subprocess.run(command, cwd=CHECKOUT, text=True, capture_output=True, timeout=560, check=False,
+                          env={**os.environ, "OMP_NUM_THREADS": "1"})
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    path = files.newest_complete(root / "run" / stage / "checkpoints")
+    assert path is not None and files.step_of(path) == steps
+    return files.load(path)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """stage -> its end under DDP in one go, trained once."""
+    found: dict[str, dict[str, Any]] = {}
+
+    def end(stage: str) -> dict[str, Any]:
+        if stage not in found:
+            found[stage] = train(tmp_path_factory.mktemp("ddp"), stage, 6, "ddp")
+        return found[stage]
+
+    return end
+
+
+def assert_alike(found: dict[str, Any], wanted: dict[str, Any], exact: bool) -> None:
+    """Weights, optimiser states and averages are the same, to rounding where sums are taken in another order."""
+    near = {"rtol": 0.0, "atol": 0.0} if exact else {"rtol": 1e-5, "atol": 2e-6}
+    parts = [(found["module"]["weights"], wanted["module"]["weights"])]
+    assert found["module"]["optimizers"].keys() == wanted["module"]["optimizers"].keys()
+    for role, states in wanted["module"]["optimizers"].items():
+        assert states.keys() == found["module"]["optimizers"][role].keys()
+        parts += [(found["module"]["optimizers"][role][name], state) for name, state in states.items()]
+    parts += [(found["ema"][role]["weights"], entry["weights"]) for role, entry in wanted["ema"].items()]
+    for ours, theirs in parts:
+        assert ours.keys() == theirs.keys()
+        for key, value in theirs.items():
+            torch.testing.assert_close(ours[key].float(), value.float(), **near)
+    assert found["module"]["counters"] == wanted["module"]["counters"]
+
+
+@pytest.mark.parametrize("stage, name", CASES)
+def test_a_stage_cut_in_two_ends_as_ddp_in_one_go(stage: str, name: str, whole: Any, tmp_path: Path,
+                                                  record_property: Any) -> None:
+    train(tmp_path, stage, 4, name)
+    found = train(tmp_path, stage, 6, name)
+    assert_alike(found, whole(stage), exact="zero" not in name)
+    model = "orchestrator" if stage == "orchestrator" else "teacher" if stage == "teacher" else "student"
+    built = tiny.orchestrator() if model == "orchestrator" else tiny.denoiser()
+    load_weights(built, files.role_weights(found, model, averaged=True), name)
+    record_property("cell", [stage, name])
+
+
+@pytest.mark.slow
+def test_a_stage_goes_on_under_another_strategy(whole: Any, tmp_path: Path) -> None:
+    for steps, name in ((2, "zero-3"), (4, "fsdp2"), (5, "zero-1")):
+        train(tmp_path, "dmd", steps, name)
+    assert_alike(train(tmp_path, "dmd", 6, "ddp"), whole("dmd"), exact=False)
