@@ -161,7 +161,9 @@ class MatchingModule(StageModule):
         self.held_out.add(batch, batch_index)
 
     def on_validation_epoch_end(self) -> None:
-        self.log_dict(self.held_out.scores() | self.fixed.go_on(), sync_dist=True)
+        with self.trainer.precision_plugin.val_step_context():  # which Lightning leaves before this hook
+            streams = self.fixed.go_on()
+        self.log_dict(self.held_out.scores() | streams, sync_dist=True)
 
     def on_train_start(self) -> None:
         if self.fixed.memory is None:

@@ -86,9 +86,9 @@ class SmallData(L.LightningDataModule):
         self.consumed = state["consumed"]
 
 
-def build(stage: str, steps: int, **options: Any) -> StageModule:
+def build(stage: str, steps: int, kind: str = "adamw", **options: Any) -> StageModule:
     """The stage's module around tiny models."""
-    character, rate = tiny.character(), OptimizerConfig(lr=1e-3)
+    character, rate = tiny.character(), OptimizerConfig(kind=kind, lr=1e-3)
     if stage == "orchestrator":
         return OrchestratorModule(character.orchestrator, OrchestratorStage(steps=steps, optimizer=rate, **options),
                                   character.diffusion, 0)
@@ -104,7 +104,7 @@ def build(stage: str, steps: int, **options: Any) -> StageModule:
 
 
 def train(root: Path, stage: str, steps: int, options: dict[str, Any] | None = None, pause: float = 0.0,
-          **trainer: Any) -> tuple[bool, StageModule]:
+          kind: str = "adamw", **trainer: Any) -> tuple[bool, StageModule]:
     """Train ``root/run/STAGE`` to ``steps`` or go on with it; whether it is complete, and the module."""
     folder = root / "run" / stage
     folder.mkdir(parents=True, exist_ok=True)
@@ -113,14 +113,14 @@ def train(root: Path, stage: str, steps: int, options: dict[str, Any] | None = N
     start = find_start(folder / "checkpoints", cfg.resume, {"seed": 0})
     callbacks = CallbackConfig(TrackingConfig("off", "", finish_s=60), pointer=False, samples_every=0, probe_every=0)
     job = Fit(stage, folder, steps, cfg, callbacks, (0.5, 0), start, {"settings": {"seed": 0}, "config": "seed: 0\n"})
-    module = build(stage, 8, **(options or {}))
+    module = build(stage, 8, kind, **(options or {}))
     return fit(job, module, SmallData(stage, pause), []), module
 
 
 def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     pairs = dict(pair.split("=", 1) for pair in sys.argv[3:])
-    values = {k: v if k in ("resume", "strategy", "frozen", "precision") else json.loads(v) for k, v in pairs.items()}
+    values = {k: v if k in ("resume", "strategy", "frozen", "precision", "kind") else json.loads(v) for k, v in pairs.items()}
     complete, _ = train(Path(sys.argv[1]), sys.argv[2], int(values.pop("steps")), **values)
     print("RESULT", json.dumps({"complete": complete}))
 

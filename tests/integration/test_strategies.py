@@ -29,10 +29,10 @@ CASES = [pytest.param(stage, name, marks=() if (stage, name) in SOON else pytest
          for stage in STAGES for name in STRATEGIES if name != "ddp"]
 
 
-def train(root: Path, stage: str, steps: int, name: str) -> dict[str, Any]:
+def train(root: Path, stage: str, steps: int, name: str, *more: str) -> dict[str, Any]:
     """Train to ``steps`` on two processes, or go on to there; the newest checkpoint."""
     command = [sys.executable, "-m", "tests.small_stage", str(root), stage, f"steps={steps}", "devices=2",
-               *STRATEGIES[name]]
+               *STRATEGIES[name], *more]
     done = subprocess.run(command, cwd=CHECKOUT, text=True, capture_output=True, timeout=560, check=False,
                           env={**os.environ, "OMP_NUM_THREADS": "1"})
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
@@ -87,3 +87,9 @@ def test_a_stage_goes_on_under_another_strategy(whole: Any, tmp_path: Path) -> N
     for steps, name in ((2, "zero-3"), (4, "fsdp2"), (5, "zero-1")):
         train(tmp_path, "dmd", steps, name)
     assert_alike(train(tmp_path, "dmd", 6, "ddp"), whole("dmd"), exact=False)
+
+
+@pytest.mark.slow
+def test_muon_moves_matrices_that_are_shared_out_as_whole_ones(tmp_path: Path) -> None:
+    found, wanted = (train(tmp_path / name, "teacher", 3, name, "kind=muon") for name in ("fsdp2", "ddp"))
+    assert_alike(found, wanted, exact=False)
