@@ -54,9 +54,9 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return end
 
 
-def assert_alike(found: dict[str, Any], wanted: dict[str, Any], exact: bool) -> None:
+def assert_alike(found: dict[str, Any], wanted: dict[str, Any], exact: bool, atol: float = 2e-6) -> None:
     """Weights, optimiser states and averages are the same, to rounding where sums are taken in another order."""
-    near = {"rtol": 0.0, "atol": 0.0} if exact else {"rtol": 1e-5, "atol": 2e-6}
+    near = {"rtol": 0.0, "atol": 0.0} if exact else {"rtol": 1e-5, "atol": atol}
     parts = [(found["module"]["weights"], wanted["module"]["weights"])]
     assert found["module"]["optimizers"].keys() == wanted["module"]["optimizers"].keys()
     for role, states in wanted["module"]["optimizers"].items():
@@ -92,4 +92,4 @@ def test_a_stage_goes_on_under_another_strategy(whole: Any, tmp_path: Path) -> N
 @pytest.mark.slow
 def test_muon_moves_matrices_that_are_shared_out_as_whole_ones(tmp_path: Path) -> None:
     found, wanted = (train(tmp_path / name, "teacher", 3, name, "kind=muon") for name in ("fsdp2", "ddp"))
-    assert_alike(found, wanted, exact=False)
+    assert_alike(found, wanted, exact=False, atol=5e-5)  # Muon's matrices are made orthogonal in bf16
