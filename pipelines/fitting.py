@@ -28,7 +28,10 @@ from callbacks.time_limit import TimeLimit
 from callbacks.validation_ends import ValidationEnds
 from pipelines.trainer import build_trainer
 from pipelines.trainer_config import TrainerConfig
+from streamchar.denoiser.model import Denoiser
+from streamchar.distributed.activations import checkpoint_activations
 from streamchar.errors import StreamCharError
+from streamchar.orchestrator.model import Orchestrator
 
 log = logging.getLogger(__name__)
 
@@ -61,6 +64,12 @@ def fit(job: Fit, module: L.LightningModule, data: L.LightningDataModule, logger
     preemption, limit = Preemption(), TimeLimit(job.trainer.max_minutes) if job.trainer.max_minutes else None
     stops = [preemption, limit] if limit else [preemption]
     trainer = build_trainer(job.trainer, job.steps, job.folder, watchers(job, stops), loggers)
+    for model in module.children():
+        if isinstance(model, Denoiser | Orchestrator) and any(p.requires_grad for p in model.parameters()):
+            checkpoint_activations(model, job.trainer.activations)
+        if isinstance(model, Denoiser) and job.trainer.compile:
+            for block in model.blocks:
+                block.compile()
     module.strict_loading = False  # a checkpoint holds the trained roles; what it must hold is checked on loading
     try:
         trainer.fit(module, datamodule=data, ckpt_path=str(job.start / files.STATE) if job.start else None,

@@ -33,6 +33,11 @@ class TrainerConfig:
     frozen: str = "auto"
     """fsdp2, deepspeed: models that do not learn are whole on every rank (``replicate``), shared out (``shard``), or
     shared out with their parts in the CPU's memory (``offload``); ``auto``: shard (fsdp2), replicate (deepspeed)."""
+    activations: str = "keep"
+    """Of trained models, what blocks keep for the backward pass: ``keep`` all, ``selective`` (attention and half of the
+    matrix products; the rest is computed again) or ``recompute`` (block inputs alone)."""
+    compile: bool = False
+    """Compile the denoisers' blocks."""
     log_every: int = 10
     """Steps between logged steps."""
     val_every: int = 500
@@ -54,7 +59,8 @@ class TrainerConfig:
         found = []
         for key, allowed in (("precision", ("32", "bf16-mixed")), ("accelerator", ("auto", "cpu", "gpu")),
                              ("resume", ("auto", "force", "never")), ("strategy", STRATEGIES),
-                             ("zero_stage", (1, 2, 3)), ("frozen", ("auto", "replicate", "shard", "offload"))):
+                             ("zero_stage", (1, 2, 3)), ("activations", ("keep", "selective", "recompute")),
+                             ("frozen", ("auto", "replicate", "shard", "offload"))):
             if getattr(self, key) not in allowed:
                 found.append(f"{where}.{key}={getattr(self, key)!r} must be one of {', '.join(map(str, allowed))}")
         if self.strategy == "single" and (self.devices > 1 or self.nodes > 1):

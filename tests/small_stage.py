@@ -120,7 +120,7 @@ def train(root: Path, stage: str, steps: int, options: dict[str, Any] | None = N
 def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     pairs = dict(pair.split("=", 1) for pair in sys.argv[3:])
-    words = ("resume", "strategy", "frozen", "precision", "kind")
+    words = ("resume", "strategy", "frozen", "precision", "kind", "activations")
     values = {k: v if k in words else json.loads(v) for k, v in pairs.items()}
     complete, _ = train(Path(sys.argv[1]), sys.argv[2], int(values.pop("steps")), **values)
     print("RESULT", json.dumps({"complete": complete}))
