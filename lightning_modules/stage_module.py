@@ -212,7 +212,14 @@ class StageModule(L.LightningModule):
         self.load_extra_state(state["extra"])
 
     def load_optimizer_states(self, state: dict[str, Any]) -> None:
-        """Restore the optimisers from :meth:`checkpoint_state_dict`, when the strategy has built them."""
+        """Restore the optimisers from :meth:`checkpoint_state_dict`, when the strategy has built them.
+
+        Raises:
+            CheckpointError: for a checkpoint that does not have them by name.
+        """
+        if "optimizers" not in state:
+            raise CheckpointError("the checkpoint was made by an older version, which stored optimisers in another "
+                                  "way; finish the stage with that version, or begin afresh with trainer.resume=never")
         names = self.parameter_names()
         for role in self.role_names():
             load_named_state(self.role_optimizer(role).optimizer, names, state["optimizers"].get(role, {}))

@@ -28,6 +28,11 @@ class Role:
     trained: bool
     optimizer: str = "adamw"
 
+    @property
+    def average(self) -> bool:
+        """Whether it is the average of a trained role."""
+        return self.name.endswith("ema")
+
 
 def roles(cfg: RunConfig, stage: str) -> list[Role]:
     """Which weights a stage holds in memory."""
@@ -75,13 +80,18 @@ def world(cfg: RunConfig) -> tuple[int, str]:
     """Ranks of the configured trainer and how they share the work; numbers that Slurm gives count as 1."""
     ranks = max(1, cfg.trainer.devices) * max(1, cfg.trainer.nodes)
     strategy = cfg.trainer.strategy
+    if strategy == "deepspeed":
+        return ranks, f"ZeRO-{cfg.trainer.zero_stage}"
     return ranks, ("ddp" if ranks > 1 else "single") if strategy == "auto" else strategy
 
 
-def bytes_per_rank(role: Role, model: torch.nn.Module, ranks: int, sharding: str) -> tuple[int, int, int]:
-    """Bytes of weights, gradients and optimiser states on one rank; fp32 masters throughout.
+def bytes_per_rank(role: Role, model: torch.nn.Module, ranks: int, sharding: str,
+                   frozen: str = "auto") -> tuple[int, int, int]:
+    """Bytes of weights, gradients and optimiser states on one rank's device; fp32 masters throughout.
 
-    fsdp2 and ZeRO-3 cut all three by the number of ranks, ZeRO-2 gradients and states, ZeRO-1 the states; ddp none.
+    ranks: those that share one copy out. fsdp2 and ZeRO-3 cut all three by the number of ranks, ZeRO-2 gradients and states, ZeRO-1 the states; ddp none.
+    frozen: ``trainer.frozen``, for roles that are not trained (averages follow their role). ZeRO keeps one more copy of
+    the weights it trains, cut by the ranks, which counts as a state.
     """
     count = sum(p.numel() for p in model.parameters())
     weights, gradients, states = _FP32 * count, 0, 0
@@ -90,8 +100,12 @@ def bytes_per_rank(role: Role, model: torch.nn.Module, ranks: int, sharding: str
         # Muon keeps one state for a block's matrix, AdamW two for everything.
         matrices = sum(p.numel() for n, p in model.named_parameters() if _is_block_matrix(n, p))
         states = _FP32 * (2 * count - (matrices if role.optimizer == "muon" else 0))
-    level = {"fsdp2": 3, "deepspeed_stage_3": 3, "deepspeed": 2, "deepspeed_stage_2": 2, "deepspeed_stage_1": 1}
-    cut = level.get(sharding, 0)
+    cut = {"fsdp2": 3, "ZeRO-3": 3, "ZeRO-2": 2, "ZeRO-1": 1}.get(sharding, 0)
+    if role.trained and sharding.startswith("ZeRO"):
+        states += _FP32 * count
+    if not role.trained and cut and not role.average:
+        cut = {"replicate": 0, "shard": 3, "offload": 3, "auto": 3 if sharding == "fsdp2" else 0}[frozen]
+        weights = 0 if frozen == "offload" else weights
     return (weights // (ranks if cut >= 3 else 1), gradients // (ranks if cut >= 2 else 1),
             states // (ranks if cut >= 1 else 1))
 
@@ -112,7 +126,7 @@ def _memory_table(cfg: RunConfig, stages: list[str], models: dict[str, torch.nn.
         total = 0
         for role in roles(cfg, stage):
             model = models[role.model]
-            parts = bytes_per_rank(role, model, ranks, sharding)
+            parts = bytes_per_rank(role, model, cfg.trainer.shard_ranks or ranks, sharding, cfg.trainer.frozen)
             total += sum(parts)
             count = sum(p.numel() for p in model.parameters())
             table.add_row(stage, role.name, _count(count), *(_bytes(part) for part in parts), _bytes(sum(parts)))

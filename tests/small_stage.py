@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import logging
 import sys
-import time
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -51,12 +50,11 @@ class Batches(IterableDataset):
 class SmallData(L.LightningDataModule):
     """Random conditions and targets, a function of the sample's number."""
 
-    def __init__(self, stage: str, pause: float = 0.0) -> None:
+    def __init__(self, stage: str) -> None:
         super().__init__()
-        self.stage, self.consumed, self.pause = stage, 0, pause
+        self.stage, self.consumed = stage, 0
 
     def batch(self, number: int) -> Any:
-        time.sleep(self.pause)
         if self.stage == "rollout":
             streams = tiny.streams(WORDS)
             streams.index.copy_(torch.arange(len(WORDS)) + number)
@@ -86,26 +84,25 @@ class SmallData(L.LightningDataModule):
         self.consumed = state["consumed"]
 
 
-def build(stage: str, steps: int, kind: str = "adamw", **options: Any) -> StageModule:
+def build(stage: str, steps: int, kind: str) -> StageModule:
     """The stage's module around tiny models."""
     character, rate = tiny.character(), OptimizerConfig(kind=kind, lr=1e-3)
     if stage == "orchestrator":
-        return OrchestratorModule(character.orchestrator, OrchestratorStage(steps=steps, optimizer=rate, **options),
+        return OrchestratorModule(character.orchestrator, OrchestratorStage(steps=steps, optimizer=rate),
                                   character.diffusion, 0)
     if stage == "teacher":
-        return TeacherModule(character, TeacherStage(steps=steps, optimizer=rate, **options), 0)
+        return TeacherModule(character, TeacherStage(steps=steps, optimizer=rate), 0)
     teacher, critic = deepcopy(character.denoiser), deepcopy(character.denoiser)
     common = {"steps": steps, "generator": OptimizerConfig(lr=1e-3, betas=[0.0, 0.999]), "critic": rate,
-              "critic_per_generator": 2, **options}
+              "critic_per_generator": 2}
     if stage == "dmd":
         return DmdModule(character, teacher, critic, DmdStage(**common), 0)
     return RolloutModule(character, teacher, critic, RolloutStage(
         **common, min_chunks=2, first_max_chunks=2, max_chunks=2, warmup_iterations=1), 0)
 
 
-def train(root: Path, stage: str, steps: int, options: dict[str, Any] | None = None, pause: float = 0.0,
-          kind: str = "adamw", **trainer: Any) -> tuple[bool, StageModule]:
-    """Train ``root/run/STAGE`` to ``steps`` or go on with it; whether it is complete, and the module."""
+def train(root: Path, stage: str, steps: int, kind: str = "adamw", **trainer: Any) -> bool:
+    """Train ``root/run/STAGE`` to ``steps`` or go on with it; whether it is complete."""
     folder = root / "run" / stage
     folder.mkdir(parents=True, exist_ok=True)
     cfg = TrainerConfig(**{"log_every": 1, "val_every": 4, "ckpt_every": 2, "accelerator": "cpu", "threads": 1,
@@ -113,8 +110,7 @@ def train(root: Path, stage: str, steps: int, options: dict[str, Any] | None = N
     start = find_start(folder / "checkpoints", cfg.resume, {"seed": 0})
     callbacks = CallbackConfig(TrackingConfig("off", "", finish_s=60), pointer=False, samples_every=0, probe_every=0)
     job = Fit(stage, folder, steps, cfg, callbacks, (0.5, 0), start, {"settings": {"seed": 0}, "config": "seed: 0\n"})
-    module = build(stage, 8, kind, **(options or {}))
-    return fit(job, module, SmallData(stage, pause), []), module
+    return fit(job, build(stage, 8, kind), SmallData(stage), [])
 
 
 def main() -> None:
@@ -122,7 +118,7 @@ def main() -> None:
     pairs = dict(pair.split("=", 1) for pair in sys.argv[3:])
     words = ("resume", "strategy", "frozen", "precision", "kind", "activations")
     values = {k: v if k in words else json.loads(v) for k, v in pairs.items()}
-    complete, _ = train(Path(sys.argv[1]), sys.argv[2], int(values.pop("steps")), **values)
+    complete = train(Path(sys.argv[1]), sys.argv[2], int(values.pop("steps")), **values)
     print("RESULT", json.dumps({"complete": complete}))
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from pipelines.config.errors import nearest
 from pipelines.config.geometry import VIDEO_STRIDE
 from pipelines.config.places import choices
-from pipelines.config.schema import STAGES, RunConfig
+from pipelines.config.schema import STAGES, TRAINING, RunConfig
 from streamchar.diffusion.config import DiffusionConfig
 from streamchar.objectives.drops import DropConfig
 
@@ -21,7 +21,7 @@ def cross_check(cfg: RunConfig, *, to_run: bool = True) -> list[str]:
 
     ``to_run``: also what a stage needs in order to run, but not to be printed or sized (``--cfg``, ``--dry-run``).
     """
-    found = _own(cfg, "") + _run(cfg) + _window(cfg) + _sizes(cfg) + _guidance(cfg)
+    found = _own(cfg, "") + _run(cfg) + _window(cfg) + _sizes(cfg) + _guidance(cfg) + _deepspeed(cfg)
     return found + (_files(cfg) if to_run and cfg.stage else [])
 
 
@@ -92,6 +92,23 @@ def _guidance(cfg: RunConfig) -> list[str]:
     return [f"diffusion.guidance_null={cfg.diffusion.guidance_null}: {problem}" for stage in training
             if stage in ("orchestrator", "teacher")
             and (problem := unseen_null(cfg.diffusion, stage, getattr(cfg.stages, stage).drops))]
+
+
+def _deepspeed(cfg: RunConfig) -> list[str]:
+    """What DeepSpeed's engines cannot train; told before models are built."""
+    if cfg.trainer.strategy != "deepspeed":
+        return []
+    found = []
+    for stage in [s for s in TRAINING if cfg.stage in (s, "all")]:
+        options = getattr(cfg.stages, stage)
+        for name in [n for n in ("optimizer", "generator", "critic") if hasattr(options, n)]:
+            if getattr(options, name).kind != "adamw":
+                found.append(f"trainer.strategy=deepspeed trains with adamw: set stages.{stage}.{name}.kind=adamw (and "
+                             "a learning rate for it), or use strategy=fsdp2 or ddp")
+        if hasattr(options, "trajectory") and options.trajectory.steps:
+            found.append(f"trainer.strategy=deepspeed has one engine per trained role, but stages.{stage}.trajectory "
+                         f"trains the student a second way: set stages.{stage}.trajectory.steps=0, or use fsdp2 or ddp")
+    return found
 
 
 def unseen_null(diffusion: DiffusionConfig, stage: str, drops: DropConfig) -> str:

@@ -22,7 +22,6 @@ from pipelines.strategies.fsdp2 import sharding_mesh
 from pipelines.strategies.stored_whole import StoredWhole
 from streamchar.distributed.full_state import shape_of
 from streamchar.distributed.sharding import Sharding
-from streamchar.errors import InputError
 
 SMALL = 100_000
 """ZeRO-3 keeps parameters of fewer elements whole: learned nulls and tables are used outside of ``forward``."""
@@ -133,6 +132,8 @@ class EngineOptimizer:
 class ZeroEngines(StoredWhole, DDPStrategy):
     """One engine per trained role; frozen models are shared out by FSDP2 if asked for.
 
+    Every role trains models of its own with AdamW; the configuration's checks refuse all else.
+
     Args:
         backend: ``nccl`` or ``gloo``.
         stage: of ZeRO, 1 to 3.
@@ -167,19 +168,11 @@ class ZeroEngines(StoredWhole, DDPStrategy):
     def _engine(self, module: StageModule, role: str, optimizer: torch.optim.Optimizer) -> Any:
         import deepspeed
 
-        if not isinstance(optimizer, torch.optim.AdamW):
-            raise InputError(f"trainer.strategy=deepspeed trains with adamw, but role {role} has "
-                             f"{type(optimizer).__name__}; use strategy=fsdp2 or ddp, or kind=adamw")
         deepspeed.init_distributed(str(self.process_group_backend), verbose=False)
         models = nn.ModuleList(m for m, _ in module.role_modules[role])
-        taken = {id(m) for other in self.engines.values() for m in other.module}
-        if any(id(m) in taken for m in models):
-            raise InputError(f"trainer.strategy=deepspeed cannot train role {role}: another role trains the same model "
-                             "in this stage; use strategy=fsdp2 or ddp, or stages.dmd.trajectory.steps=0")
         for group in optimizer.param_groups:
             group["lr"] = 0.0  # DeepSpeed makes the states by a step of its own
-        quiet = logging.getLogger("DeepSpeed")
-        quiet.setLevel(logging.ERROR)
+        logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
         engine, *_ = deepspeed.initialize(model=models, optimizer=optimizer, dist_init_required=False, config={
             "train_micro_batch_size_per_gpu": 1, "gradient_accumulation_steps": 1,
             "managed_gradient_accumulation": False, "gradient_clipping": module.role_options[role].clip,

@@ -218,3 +218,13 @@ def test_geometry_follows_from_codec_clock_and_data() -> None:
     assert shape.clock.video_latents == 9 and shape.clock.audio_latents == 35
     lyra = geometry(made("preset=demo", "codec.audio.kind=lyra", "codec.audio.stack=2", "codec.audio.path=/x"))
     assert (lyra.audio_channels, lyra.clock.audio_rate) == (128, 25.0)
+
+
+def test_deepspeed_is_refused_where_its_engines_cannot_train() -> None:
+    told = problems("stage=dmd", "preset=tiny", "trainer.strategy=deepspeed", "trainer.devices=2")
+    assert "set stages.dmd.critic.kind=adamw" in told and "set stages.dmd.trajectory.steps=0" in told
+    assert made("stage=dmd", "preset=tiny", "trainer.strategy=deepspeed", "dmd.critic.kind=adamw",
+                "dmd.trajectory.steps=0").trainer.strategy == "deepspeed"
+    assert "does not go with zero_stage=3" in problems(
+        "stage=teacher", "preset=5b", "trainer.strategy=deepspeed", "trainer.zero_stage=3",
+        "trainer.activations=recompute")

@@ -36,7 +36,12 @@ def test_bytes_follow_optimiser_and_sharding() -> None:
     assert bytes_per_rank(muon, model, 4, "ddp") == (512, 512, 768)
     assert bytes_per_rank(frozen, model, 4, "ddp") == (512, 0, 0)
     assert bytes_per_rank(adamw, model, 4, "fsdp2") == (128, 128, 256)
-    assert bytes_per_rank(adamw, model, 4, "deepspeed_stage_1") == (512, 512, 256)
+    assert bytes_per_rank(adamw, model, 4, "ZeRO-1") == (512, 512, 384)
+    assert bytes_per_rank(frozen, model, 4, "fsdp2", "replicate") == (512, 0, 0)
+    assert bytes_per_rank(frozen, model, 4, "ZeRO-3") == (512, 0, 0)
+    assert bytes_per_rank(frozen, model, 4, "ZeRO-3", "shard") == (128, 0, 0)
+    assert bytes_per_rank(frozen, model, 4, "fsdp2", "offload") == (0, 0, 0)
+    assert bytes_per_rank(Role("student ema", "m", False), model, 4, "fsdp2", "replicate") == (128, 0, 0)
 
 
 def test_orchestrator_is_one_frozen_copy_from_stage_one_on() -> None:
