@@ -89,9 +89,9 @@ def bytes_per_rank(role: Role, model: torch.nn.Module, ranks: int, sharding: str
                    frozen: str = "auto") -> tuple[int, int, int]:
     """Bytes of weights, gradients and optimiser states on one rank's device; fp32 masters throughout.
 
-    ranks: those that share one copy out. fsdp2 and ZeRO-3 cut all three by the number of ranks, ZeRO-2 gradients and states, ZeRO-1 the states; ddp none.
-    frozen: ``trainer.frozen``, for roles that are not trained (averages follow their role). ZeRO keeps one more copy of
-    the weights it trains, cut by the ranks, which counts as a state.
+    ranks: those that share one copy out. fsdp2 and ZeRO-3 cut all three by their number, ZeRO-2 gradients and states,
+    ZeRO-1 the states; ddp none. ZeRO keeps one more copy of the weights it trains, cut like a state.
+    frozen: ``trainer.frozen``, for roles that are not trained (averages follow their role).
     """
     count = sum(p.numel() for p in model.parameters())
     weights, gradients, states = _FP32 * count, 0, 0
