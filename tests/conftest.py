@@ -10,8 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.strategy_table import stamp, write_table
-
 KEY = "streamchar/passed"
 
 
@@ -46,6 +44,8 @@ class Resume:
             self.outcome = report.passed
             for name, value in report.user_properties if report.passed else ():
                 if name == "cell":
+                    from tests.strategy_table import stamp
+
                     self.cells["/".join(value)] = stamp(self.config.rootpath)
         elif report.when == "teardown" and report.passed and self.outcome:
             self.passed.append(report.nodeid)
@@ -56,6 +56,8 @@ class Resume:
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
         if self.cells:
+            from tests.strategy_table import write_table
+
             write_table(self.config.rootpath / "docs" / "strategies.md", self.cells)
         if exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED and self.left_out:
             session.exitstatus = pytest.ExitCode.OK  # all of them had passed already

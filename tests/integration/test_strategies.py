@@ -54,20 +54,30 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return end
 
 
-def assert_alike(found: dict[str, Any], wanted: dict[str, Any], exact: bool, atol: float = 2e-6) -> None:
-    """Weights, optimiser states and averages are the same, to rounding where sums are taken in another order."""
-    near = {"rtol": 0.0, "atol": 0.0} if exact else {"rtol": 1e-5, "atol": atol}
-    parts = [(found["module"]["weights"], wanted["module"]["weights"])]
-    assert found["module"]["optimizers"].keys() == wanted["module"]["optimizers"].keys()
-    for role, states in wanted["module"]["optimizers"].items():
-        assert states.keys() == found["module"]["optimizers"][role].keys()
-        parts += [(found["module"]["optimizers"][role][name], state) for name, state in states.items()]
-    parts += [(found["ema"][role]["weights"], entry["weights"]) for role, entry in wanted["ema"].items()]
-    for ours, theirs in parts:
-        assert ours.keys() == theirs.keys()
-        for key, value in theirs.items():
-            torch.testing.assert_close(ours[key].float(), value.float(), **near)
+def assert_alike(found: dict[str, Any], wanted: dict[str, Any], exact: bool, states: float = 2e-6,
+                 weights: float = 5e-5) -> None:
+    """Optimiser states, weights and averages are the same, to rounding where sums are taken in another order.
+
+    States are sums of gradients, and tell any other gradient. Adam makes a step of full size of rounding where a
+    gradient is next to nothing, so weights may differ by a twentieth of one step (1e-3).
+    """
     assert found["module"]["counters"] == wanted["module"]["counters"]
+    assert found["module"]["optimizers"].keys() == wanted["module"]["optimizers"].keys()
+    for role, theirs in wanted["module"]["optimizers"].items():
+        ours = found["module"]["optimizers"][role]
+        assert ours.keys() == theirs.keys()
+        for name in theirs:
+            _assert_close(ours[name], theirs[name], 0.0 if exact else states)
+    _assert_close(found["module"]["weights"], wanted["module"]["weights"], 0.0 if exact else weights)
+    for role, entry in wanted["ema"].items():
+        _assert_close(found["ema"][role]["weights"], entry["weights"], 0.0 if exact else weights)
+
+
+def _assert_close(ours: dict[str, Any], theirs: dict[str, Any], atol: float) -> None:
+    assert ours.keys() == theirs.keys()
+    for key, value in theirs.items():
+        torch.testing.assert_close(ours[key].float(), value.float(), rtol=1e-5 if atol else 0.0, atol=atol,
+                                   msg=lambda text, key=key: f"{key}: {text}")
 
 
 @pytest.mark.parametrize("stage, name", CASES)
@@ -94,10 +104,10 @@ def test_a_stage_goes_on_under_another_strategy(whole: Any, tmp_path: Path) -> N
                                         ("fsdp2", ["compile=true"])])
 def test_memory_and_speed_options_change_nothing(name: str, more: list[str], tmp_path: Path) -> None:
     found, wanted = train(tmp_path / "a", "teacher", 3, name, *more), train(tmp_path / "b", "teacher", 3, "ddp")
-    assert_alike(found, wanted, exact=False, atol=1e-5)
+    assert_alike(found, wanted, exact=False)
 
 
 @pytest.mark.slow
 def test_muon_moves_matrices_that_are_shared_out_as_whole_ones(tmp_path: Path) -> None:
     found, wanted = (train(tmp_path / name, "teacher", 3, name, "kind=muon") for name in ("fsdp2", "ddp"))
-    assert_alike(found, wanted, exact=False, atol=1e-3)  # Muon's matrices are made orthogonal in bf16
+    assert_alike(found, wanted, exact=False, states=1e-5, weights=1e-3)  # Muon makes matrices orthogonal in bf16
