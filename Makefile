@@ -14,7 +14,7 @@ PY := $(VENV)/bin/python
 UV := $(VENV)/bin/uv
 LOCK_HASH := $(shell sha256sum requirements.lock | cut -c1-64)
 PROJECT_HASH := $(shell { pwd; cat pyproject.toml; } | sha256sum | cut -c1-64)
-EXTRAS := --extra train --extra eval --extra puppet --extra lyra --extra dev
+EXTRAS := --extra train --extra eval --extra puppet --extra lyra --extra diffusers --extra dev
 
 .PHONY: help env demo train test test-all lint lock clean
 
