@@ -105,15 +105,16 @@ class TeacherStage(StageConfig):
 
 @dataclass
 class TrajectoryConfig:
-    """The student's start: regression on the ends of the teacher's ODE before distribution matching.
+    """The student's start: regression on the teacher's ODE before distribution matching.
 
-    In Stage I from noised real chunks, in Stage II from its own chunks, noised again, after its own history.
+    To its end from noised real chunks (in Stage II: from its own chunks, noised again, after its own history); or, with
+    ``diffusion.few_step_sampler=euler``, to the student's next level from where its own steps have come to.
     """
 
     steps: int = 0
     """Iterations at the start of the stage, before any of the critic; 0: none."""
     teacher_steps: int = 8
-    """Euler steps of the teacher from noise to its end."""
+    """Euler steps of the teacher from noise to its end; of a part of the way proportionally fewer, but at least 2."""
     video_weight: float = 1.0
     """Weight of the video loss."""
     audio_weight: float = 1.0

@@ -78,7 +78,7 @@ class HeldOutScores:
             if found is None:
                 first, second = (self._sample(batch, is_student, plan, self.seed + draw) for draw in range(2))
                 same = self._sample(batch, is_student, replace(plan, fresh_noise=False), self.seed) \
-                    if plan.few_step else first
+                    if plan.renoise else first
                 found = [Draws(*draws) for draws in zip(first, second, same, strict=False)]
                 if not is_student:
                     self.cache[name, number] = found

@@ -106,11 +106,11 @@ class MatchingModule(StageModule):
 
     def trajectory_backward(self, conditions: Conditions, prefix: Prefix, clean: Latents, weight: Tensor, key: NoiseKey,
                             exit_step: int, share: float) -> tuple[Tensor, dict[str, Any]]:
-        """Teach the student where the teacher ends from one of its noise levels; returns the loss and its figures."""
+        """Teach the student where the teacher leads from one of its noise levels; returns the loss and its figures."""
         options = self.options.trajectory
         video, audio = trajectory_losses(
             self.student, self.teacher, self.orchestrator, conditions, prefix, clean, weight, key,
-            self.plan.sigmas[exit_step], self.diffusion, options.teacher_steps)
+            self.plan, exit_step, self.diffusion, options.teacher_steps)
         loss = (options.video_weight * video + options.audio_weight * audio).mean()
         self.role_backward("trajectory", loss * share)
         return loss.detach(), {"train/trajectory_video": video.mean(), "train/trajectory_audio": audio.mean()}

@@ -22,8 +22,8 @@ class RolloutModule(MatchingModule):
     """Rolls the student K chunks on, gives one of them (or each) gradient, and trains the critic on a drawn one.
 
     Memory is detached between chunks and, after the warm-up, persists across iterations; it is part of the checkpoint.
-    In the student's start (``trajectory.steps``) the chunk with gradient learns where the teacher's ODE ends that
-    begins at the student's own chunk, noised again, after the student's own history [ours].
+    In the student's start (``trajectory.steps``) the chunk with gradient learns where the teacher's ODE leads after the
+    student's own history, from its own chunk, noised again, or from its own steps [ours].
     """
 
     options: RolloutStage

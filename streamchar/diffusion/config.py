@@ -19,6 +19,11 @@ class DiffusionConfig:
     """The student's raw steps, warped by ``few_step_shift``."""
     few_step_shift: float = 5.0
     """Warp of the student's steps."""
+    few_step_sampler: str = "renoise"
+    """How the student goes from level to level: ``renoise``, each clean estimate noised afresh to the next level
+    (design, section 8); ``euler``, straight on along its velocity, so that a step must only know its own stretch of the
+    teacher's path. What a small student cannot tell from one level blurs with the first and stays sharp with the second.
+    """
     score_shift: float = 5.0
     """Warp of the noise levels at which teacher and critic score."""
     guidance_null: str = "condition"
@@ -38,6 +43,8 @@ class DiffusionConfig:
         found = []
         if not self.few_steps or self.few_steps[0] != 1.0 or sorted(self.few_steps, reverse=True) != self.few_steps:
             found.append(f"diffusion.few_steps={self.few_steps} must start at 1.0 and fall")
+        if self.few_step_sampler not in ("renoise", "euler"):
+            found.append(f"diffusion.few_step_sampler={self.few_step_sampler!r} must be 'renoise' or 'euler'")
         if self.guidance_null not in ("condition", "text"):
             found.append(f"diffusion.guidance_null={self.guidance_null!r} must be 'condition' or 'text'")
         if min(self.shift, self.few_step_shift, self.score_shift) <= 0:

@@ -13,11 +13,12 @@ def warp(s: Tensor, shift: float) -> Tensor:
     return shift * s / (1 + (shift - 1) * s)
 
 
-def euler_sigmas(steps: int, shift: float, start: float = 1.0) -> Tensor:
-    """(steps + 1,) levels from 1 to 0 for Euler; from a lower ``start`` proportionally fewer steps, at least 2."""
-    first = start / (shift - (shift - 1) * start)  # the inverse of warp
-    count = max(round(steps * first), min(steps, 2))
-    return warp(torch.linspace(first, 0.0, count + 1, dtype=torch.float64), shift).float()
+def euler_sigmas(steps: int, shift: float, start: float = 1.0, stop: float = 0.0) -> Tensor:
+    """(steps + 1,) levels from 1 to 0 for Euler; for a shorter way, ``start`` to ``stop``, proportionally fewer steps,
+    at least 2."""
+    first, last = (level / (shift - (shift - 1) * level) for level in (start, stop))  # the inverse of warp
+    count = max(round(steps * (first - last)), min(steps, 2))
+    return warp(torch.linspace(first, last, count + 1, dtype=torch.float64), shift).float()
 
 
 def few_step_sigmas(config: DiffusionConfig) -> Tensor:

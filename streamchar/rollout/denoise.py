@@ -17,7 +17,7 @@ from streamchar.types import Conditions, Latents
 
 @dataclass
 class Denoised:
-    """``final``: the sample after all steps, detached. ``exit``: the clean estimate at the exit step, with gradient."""
+    """``final``: the sample after all steps, detached. ``exit``: what is scored, with the exit step's gradient."""
 
     final: Latents
     exit: Latents | None
@@ -37,12 +37,12 @@ def denoise_chunk(denoiser: Denoiser, orchestrator: Orchestrator, conditions: Co
                   stop_at_exit: bool = False, start: Latents | None = None) -> Denoised:
     """From noise to a chunk; ``start``: from these latents at the plan's first level in place of the chunk's noise.
 
-    Steps run without grad, except ``exit_step`` of a few-step plan (with ``exit_grad``): there the context is
-    recomputed with grad (else its projections would get none) and the clean estimate keeps its graph.
-    ``stop_at_exit`` spares the steps after it; ``final`` is then the exit's estimate. Noise comes from ``key`` alone.
+    Steps run without grad, except ``exit_step`` (with ``exit_grad``): there the context is recomputed with grad (else
+    its projections would get none) and ``exit`` keeps its graph. Where clean estimates are re-noised it is that step's
+    estimate, and ``stop_at_exit`` spares the steps after it (``final`` is then the exit's estimate). On an Euler path a
+    step knows its own stretch only: ``exit`` is the final sample, moved by what moves the step's end [ours].
+    Noise comes from ``key`` alone.
     """
-    if exit_step is not None and not plan.few_step:
-        raise ValueError("a gradient at an exit step needs a few-step plan")
     with torch.no_grad():
         context = denoiser.encode_context(conditions)
         untold = orchestrator.prefix(conditions.without_text()) if plan.text_null else None
@@ -57,19 +57,26 @@ def denoise_chunk(denoiser: Denoiser, orchestrator: Orchestrator, conditions: Co
             seen = denoiser.encode_context(conditions) if grad else context
             v = guided_velocity(denoiser, x, sigma, c_a, seen, conditions.audio_time,
                                 plan.guidance_video, plan.guidance_audio, c_null)
-            clean = clean_latents(x, v, sigma)
+            reached = clean_latents(x, v, sigma) if plan.renoise else _euler(x, v, plan, step)
         if step == exit_step:
-            exit_sample = clean
-            if stop_at_exit:
-                return Denoised(clean.detach(), clean)
-        x = _next(x, clean.detach(), v.detach(), plan, step, key)
-    return Denoised(x, exit_sample)
+            if plan.renoise and stop_at_exit:
+                return Denoised(reached.detach(), reached)
+            exit_sample = reached
+        x = _renoised(reached.detach(), plan, step, key) if plan.renoise else reached.detach()
+    return Denoised(x, exit_sample if plan.renoise or exit_sample is None else _moved(x, exit_sample))
 
 
-def _next(x: Latents, clean: Latents, v: Latents, plan: SamplePlan, step: int, key: NoiseKey) -> Latents:
-    if not plan.few_step:
-        dt = plan.sigmas[step + 1] - plan.sigmas[step]
-        return Latents(x.video + dt * v.video, x.audio + dt * v.audio)
+def _moved(final: Latents, by: Latents) -> Latents:
+    """The value of ``final`` with the gradient of ``by``."""
+    return Latents(final.video + (by.video - by.video.detach()), final.audio + (by.audio - by.audio.detach()))
+
+
+def _euler(x: Latents, v: Latents, plan: SamplePlan, step: int) -> Latents:
+    dt = plan.sigmas[step + 1] - plan.sigmas[step]
+    return Latents(x.video + dt * v.video, x.audio + dt * v.audio)
+
+
+def _renoised(clean: Latents, plan: SamplePlan, step: int, key: NoiseKey) -> Latents:
     if step + 1 == plan.steps:
         return clean
     noise = key.at(step=step + 1 if plan.fresh_noise else 0).like(clean)

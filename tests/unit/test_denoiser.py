@@ -97,7 +97,7 @@ def test_guidance_weight_one_means_none_and_two_doubles_the_difference():
 def test_guidance_away_from_a_condition_without_text():
     character, c = tiny.character(), tiny.conditions()
     orchestrator, model = character.orchestrator, character.denoiser
-    plan = SamplePlan((1.0, 0.0), few_step=False, guidance_audio=3.0, text_null=True)  # one Euler step
+    plan = SamplePlan((1.0, 0.0), renoise=False, guidance_audio=3.0, text_null=True)  # one Euler step
     key, prefix, sigma = NoiseKey.of(0, [0, 1]), orchestrator.prefix(c), torch.ones(2)
     out = denoise_chunk(model, orchestrator, c, prefix, plan, key).final
     eps = start_noise(c, model, key.at(step=0))

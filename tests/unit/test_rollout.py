@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import partial
+
 import torch
 
 from streamchar.clock import ChunkClock
+from streamchar.diffusion.noise import NoiseKey
 from streamchar.rollout.chunk_loop import generate_chunk
+from streamchar.rollout.denoise import denoise_chunk
 from streamchar.rollout.plan import student_plan, teacher_plan
 from streamchar.rollout.stream import stream_chunks
 from tests import tiny_models as tiny
@@ -69,6 +74,22 @@ def test_no_gradient_crosses_chunks():
     parameters = list(character.denoiser.parameters())
     torch.autograd.grad(first.exit.video.square().mean(), parameters, allow_unused=True)  # frees the first graph
     loss.backward()  # would fail if the second graph reached into the first
+
+
+def test_on_an_euler_path_the_exit_is_the_final_sample_and_moves_as_its_step_does():
+    character = tiny.character()
+    plan = student_plan(replace(character.diffusion, few_step_sampler="euler"))
+    c = tiny.conditions()
+    prefix, key = character.orchestrator.prefix(c), NoiseKey.of(0, [0, 1])
+    run = partial(denoise_chunk, character.denoiser, character.orchestrator, c, prefix, plan, key)
+    plain = run().final
+    out = run(exit_step=1, stop_at_exit=True)
+    torch.testing.assert_close(out.exit.audio, plain.audio)
+    assert torch.equal(out.final.audio, plain.audio)
+    bias = character.denoiser.audio_out.bias
+    grad, = torch.autograd.grad(out.exit.audio.sum(), bias)
+    stretch = plan.sigmas[2] - plan.sigmas[1]
+    torch.testing.assert_close(grad, torch.full_like(bias, stretch * plain.audio[..., 0].numel()))
 
 
 def test_history_text_and_pointer_move_together():

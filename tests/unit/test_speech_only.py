@@ -21,7 +21,7 @@ def test_the_head_makes_the_sound_and_pictures_stay_noise():
     alone = replace(whole, denoiser=SpeechOnlyDenoiser(whole.orchestrator, whole.denoiser.config))
     memory = alone.start(tiny.streams(WORDS), seed=3)
     conditions, _ = memory.conditions()
-    result = generate_chunk(alone, memory, SamplePlan((1.0, 0.0), few_step=False))  # one Euler step
+    result = generate_chunk(alone, memory, SamplePlan((1.0, 0.0), renoise=False))  # one Euler step
     key = NoiseKey.of(3, memory.index, "stream", 0).at(chunk=0, step=0)
     eps = key.normal(result.latents.audio.shape[1:], "audio", torch.device("cpu"))
     c_a = alone.orchestrator.block(alone.orchestrator.prefix(conditions), eps, torch.ones(2))
