@@ -22,7 +22,7 @@ class DiffusionConfig:
     few_step_sampler: str = "renoise"
     """How the student goes from level to level: ``renoise``, each clean estimate noised afresh to the next level
     (design, section 8); ``euler``, straight on along its velocity, so that a step must only know its own stretch of the
-    teacher's path. What a small student cannot tell from one level blurs with the first and stays sharp with the second.
+    teacher's path. What a small student cannot tell from one level blurs with the first, not with the second.
     """
     score_shift: float = 5.0
     """Warp of the noise levels at which teacher and critic score."""

@@ -1,10 +1,11 @@
 """A student's start: at its own noise levels it learns where the teacher's guided ODE leads.
 
-The re-noising sampler jumps from each level to a clean estimate. The undistilled teacher's estimate is the mean over all
-samples that the level leaves open, hence blurred; the end of the ODE is one of them. Distribution matching begins best
-where the student already samples (the ODE initialisation of CausVid, Yin et al. 2025, with trajectories that begin at
-noised real chunks instead of stored pairs). The Euler sampler only asks for the next level r, and there the ODE begins
-where the student's own steps have come to (progressive distillation of Salimans and Ho 2022, on the student's path):
+The re-noising sampler jumps from each level to a clean estimate. The undistilled teacher's estimate is the mean over
+all samples that the level leaves open, hence blurred; the end of the ODE is one of them. Distribution matching begins
+best where the student already samples (the ODE initialisation of CausVid, Yin et al. 2025, with trajectories that
+begin at noised real chunks instead of stored pairs). The Euler sampler only asks for the next level r, and there the
+ODE begins where the student's own steps have come to (progressive distillation of Salimans and Ho 2022, on the
+student's path):
 
     x_s = (1 - s) x + s eps, or the student's own;   x_r = ODE from x_s to r   (0 for the re-noising sampler)
     L = sum_m lambda_m mean (v_m - (x_s - x_r)_m / (s - r))^2
