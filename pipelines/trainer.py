@@ -23,6 +23,8 @@ from pipelines.strategies.zero import ZeroEngines
 from pipelines.trainer_config import TrainerConfig
 from streamchar.errors import InputError
 
+log = logging.getLogger(__name__)
+
 
 def build_trainer(cfg: TrainerConfig, steps: int, folder: Path, callbacks: Sequence[L.Callback],
                   loggers: Sequence[Logger] = ()) -> L.Trainer:
@@ -44,6 +46,9 @@ def build_trainer(cfg: TrainerConfig, steps: int, folder: Path, callbacks: Seque
     accelerator = accelerator_of(cfg)
     if accelerator == "cpu":
         keep_freed_memory()
+    if precision_of(cfg, accelerator) != cfg.precision:
+        log.info("this CPU has no fast bfloat16 products: training in float32 in place of trainer.precision=%s",
+                 cfg.precision)
     if accelerator == "gpu" and devices > torch.cuda.device_count():
         raise InputError(f"trainer.devices={devices} but this node has {torch.cuda.device_count()} GPUs; ask for fewer "
                          "or use trainer.accelerator=cpu")
@@ -51,10 +56,10 @@ def build_trainer(cfg: TrainerConfig, steps: int, folder: Path, callbacks: Seque
     # One endless epoch: with more allowed, a loader that runs dry would be asked again and again for ever.
     trainer = L.Trainer(
         accelerator=accelerator, devices=devices, num_nodes=nodes, strategy=strategy,
-        precision=cast(Any, cfg.precision), plugins=[_environment(devices * nodes)], logger=list(loggers) or False,
-        callbacks=list(callbacks), max_epochs=1, max_steps=steps, log_every_n_steps=cfg.log_every,
-        val_check_interval=cfg.val_every or max(steps, 1), check_val_every_n_epoch=None,
-        limit_val_batches=cfg.val_batches or 1.0, num_sanity_val_steps=0, enable_checkpointing=False,
+        precision=cast(Any, precision_of(cfg, accelerator)), plugins=[_environment(devices * nodes)],
+        logger=list(loggers) or False, callbacks=list(callbacks), max_epochs=1, max_steps=steps,
+        log_every_n_steps=cfg.log_every, val_check_interval=cfg.val_every or max(steps, 1),
+        check_val_every_n_epoch=None, limit_val_batches=cfg.val_batches or 1.0, num_sanity_val_steps=0, enable_checkpointing=False,
         enable_progress_bar=False, enable_model_summary=False, use_distributed_sampler=False, inference_mode=False,
         default_root_dir=folder)
     for logger in trainer.loggers:
@@ -89,6 +94,13 @@ def accelerator_of(cfg: TrainerConfig) -> str:
     return ("gpu" if torch.cuda.is_available() else "cpu") if cfg.accelerator == "auto" else cfg.accelerator
 
 
+def precision_of(cfg: TrainerConfig, accelerator: str) -> str:
+    """``trainer.precision``, but float32 on a CPU without fast bfloat16 products: there they take longer."""
+    if cfg.precision != "bf16-mixed" or accelerator != "cpu" or torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        return cfg.precision
+    return "32"
+
+
 def strategy_of(cfg: TrainerConfig, world: int, accelerator: str) -> Strategy:
     """How processes share the work.
 
@@ -105,7 +117,7 @@ def strategy_of(cfg: TrainerConfig, world: int, accelerator: str) -> Strategy:
     if cfg.strategy == "fsdp2":
         if cfg.shard_ranks and world % cfg.shard_ranks:
             raise InputError(f"trainer.shard_ranks={cfg.shard_ranks} does not divide the {world} processes")
-        compute = torch.bfloat16 if cfg.precision == "bf16-mixed" else None
+        compute = torch.bfloat16 if precision_of(cfg, accelerator) == "bf16-mixed" else None
         return Fsdp2(backend, cfg.shard_ranks, compute, "shard" if cfg.frozen == "auto" else cfg.frozen)
     if cfg.strategy == "deepspeed":
         return ZeroEngines(backend, cfg.zero_stage, "replicate" if cfg.frozen == "auto" else cfg.frozen)

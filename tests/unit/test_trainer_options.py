@@ -1,10 +1,11 @@
 """Trainer and resume: refused options, processes under Slurm, changed settings."""
 
 import pytest
+import torch
 
 from callbacks import checkpoint_files as files
 from pipelines.resume import differences, find_start
-from pipelines.trainer import processes, strategy_of
+from pipelines.trainer import precision_of, processes, strategy_of
 from pipelines.trainer_config import TrainerConfig
 from streamchar.errors import InputError
 
@@ -80,3 +81,11 @@ def test_damaged_newer_checkpoints_never_count_again(tmp_path):
 
 def test_differences_tell_both_sides():
     assert differences({"a": 1, "b": 2}, {"a": 1, "c": 3}) == ["b: 2 -> (not there)", "c: (not there) -> 3"]
+
+
+def test_a_cpu_without_fast_bfloat16_trains_in_float32(monkeypatch):
+    asked = TrainerConfig(precision="bf16-mixed")
+    for fast, found in ((False, "32"), (True, "bf16-mixed")):
+        monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda fast=fast: fast)
+        assert precision_of(asked, "cpu") == found
+        assert precision_of(asked, "gpu") == "bf16-mixed" and precision_of(TrainerConfig(), "cpu") == "32"
