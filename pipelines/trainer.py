@@ -60,8 +60,8 @@ def build_trainer(cfg: TrainerConfig, steps: int, folder: Path, callbacks: Seque
         logger=list(loggers) or False, callbacks=list(callbacks), max_epochs=1, max_steps=steps,
         log_every_n_steps=cfg.log_every, val_check_interval=cfg.val_every or max(steps, 1),
         check_val_every_n_epoch=None, limit_val_batches=cfg.val_batches or 1.0, num_sanity_val_steps=0,
-        enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False, use_distributed_sampler=False, inference_mode=False,
-        default_root_dir=folder)
+        enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
+        use_distributed_sampler=False, inference_mode=False, default_root_dir=folder)
     for logger in trainer.loggers:
         if isinstance(logger, StepLogger):
             logger.attach(trainer)
