@@ -22,6 +22,7 @@ from pipelines.strategies.stored_whole import Replicated, Single
 from pipelines.strategies.zero import ZeroEngines
 from pipelines.trainer_config import TrainerConfig
 from streamchar.errors import InputError
+from streamchar.nn.bfloat16 import fast_bfloat16
 
 log = logging.getLogger(__name__)
 
@@ -96,9 +97,8 @@ def accelerator_of(cfg: TrainerConfig) -> str:
 
 def precision_of(cfg: TrainerConfig, accelerator: str) -> str:
     """``trainer.precision``, but float32 on a CPU without fast bfloat16 products: there they take longer."""
-    if cfg.precision != "bf16-mixed" or accelerator != "cpu" or torch.ops.mkldnn._is_mkldnn_bf16_supported():
-        return cfg.precision
-    return "32"
+    slow = cfg.precision == "bf16-mixed" and accelerator == "cpu" and not fast_bfloat16("cpu")
+    return "32" if slow else cfg.precision
 
 
 def strategy_of(cfg: TrainerConfig, world: int, accelerator: str) -> Strategy:
