@@ -41,8 +41,10 @@ from streamchar.evaluation.strip import still_image
 from streamchar.rollout.character import Character
 from streamchar.rollout.plan import SamplePlan
 from streamchar.rollout.stream import stream_chunks
+from streamchar.streaming.decoding import device_of
 from streamchar.streaming.muxer import write_clip
-from streamchar.streaming.session import MemorySink, StreamSession, device_of
+from streamchar.streaming.session import StreamSession
+from streamchar.streaming.sinks import MemorySink
 from streamchar.transcript import normalise_words
 from streamchar.types import RolloutBatch
 

@@ -16,7 +16,9 @@ from streamchar.errors import InputError
 from streamchar.rollout.character import Character
 from streamchar.rollout.plan import SamplePlan
 from streamchar.rollout.stream import stream_chunks
-from streamchar.streaming.session import MemorySink, StreamSession, device_of
+from streamchar.streaming.decoding import device_of
+from streamchar.streaming.session import StreamSession
+from streamchar.streaming.sinks import MemorySink
 from streamchar.streaming.timing import TimingRecord
 from streamchar.transcript import normalise_words
 from streamchar.types import Latents, RolloutBatch

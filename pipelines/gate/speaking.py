@@ -15,8 +15,8 @@ from pipelines.gate.material import GateClip
 from streamchar.evaluation.muted import MutedOrchestrator
 from streamchar.rollout.character import Character
 from streamchar.rollout.plan import SamplePlan
+from streamchar.streaming.decoding import device_of
 from streamchar.streaming.prompt import build_prompt, read_picture, read_voice
-from streamchar.streaming.session import device_of
 from streamchar.types import RolloutBatch
 
 SLACK_CHUNKS = 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from pipelines.build import load_character
 from pipelines.config.schema import RunConfig
+from pipelines.live_lines import follow_lines
 from pipelines.own_prompt import own_prompt
 from pipelines.run_directory import RunDirectory
 from pipelines.shipped import carried_prompt, model_folder
@@ -21,12 +23,18 @@ from streamchar.codecs.protocol import VideoCodec
 from streamchar.errors import InputError
 from streamchar.hub import from_pretrained
 from streamchar.rollout.character import Character
+from streamchar.rollout.memory import StreamMemory
 from streamchar.rollout.plan import SamplePlan, student_plan, teacher_plan
 from streamchar.rollout.stream import stream_chunks
+from streamchar.streaming.conductor import Conductor
 from streamchar.streaming.config import StreamConfig
+from streamchar.streaming.decoding import device_of
+from streamchar.streaming.degradation import Degradation, Level, levels_of
+from streamchar.streaming.live import LiveText
 from streamchar.streaming.muxer import ClipWriter
+from streamchar.streaming.playback import PlaybackClock
 from streamchar.streaming.prompt import build_prompt, read_picture, read_voice
-from streamchar.streaming.session import StreamSession, device_of
+from streamchar.streaming.session import StreamSession
 from streamchar.types import RolloutBatch
 
 log = logging.getLogger(__name__)
@@ -57,10 +65,13 @@ def run(cfg: RunConfig, directory: RunDirectory) -> None:
     if batch.words[0]:
         console.print(f"saying {len(batch.words[0])} words: {' '.join(batch.words[0])}", soft_wrap=True)
     writer = ClipWriter(out, frame_size(batch, video_codec), character.clock.fps, audio_codec.sample_rate)
-    session = StreamSession(character.clock, video_codec, audio_codec, [writer], [len(batch.words[0])])
+    conductor = conductor_of(cfg.stream, character) if cfg.stream.live else None
+    session = StreamSession(character.clock, video_codec, audio_codec, [writer],
+                            None if conductor else [len(batch.words[0])], cfg.stream.overlap, conductor)
     session.record.prompt_s = prompt_s
+    memory = character.start(batch.to(device_of(character.denoiser)), cfg.stream.seed)
     try:
-        _drive(cfg, character, batch, session, console)
+        _drive(cfg, character, memory, session, console)
     except KeyboardInterrupt:
         seconds = writer.frames / character.clock.fps
         console.print(f"[yellow]interrupted[/]: {out} was closed and plays, {seconds:.2f} s", soft_wrap=True)
@@ -70,7 +81,8 @@ def run(cfg: RunConfig, directory: RunDirectory) -> None:
             "device": str(device_of(character.denoiser)), "threads": torch.get_num_threads(),
             "few_step": character.few_step, "steps": plan_of(character, cfg.stream.steps).steps, "clip": str(out)})
         console.print(session.record.table())
-    said = f"{session.pointers[0][-1]:.1f} of {len(batch.words[0])} words" if session.pointers[0] else "nothing"
+    words = len(memory.transcripts[0].words)
+    said = f"{session.pointers[0][-1]:.1f} of {words} words" if session.pointers[0] else "nothing"
     console.print(f"{out}: {writer.frames / character.clock.fps:.2f} s, pointer at {said}", soft_wrap=True)
 
 
@@ -93,27 +105,36 @@ def set_threads(cfg: RunConfig) -> None:
         torch.set_num_threads(cfg.trainer.threads)
 
 
-def _drive(cfg: RunConfig, character: Character, batch: RolloutBatch, session: StreamSession,
+def conductor_of(asked: StreamConfig, character: Character) -> Conductor:
+    """A conductor that follows the lines of standard input."""
+    plan = plan_of(character, asked.steps)
+    levels = levels_of(plan, character.window) if asked.degrade else [Level(plan, "all steps", 1.0)]
+    text = LiveText(character.units)
+    follow_lines(text, sys.stdin)
+    return Conductor(Degradation(levels), PlaybackClock(character.clock), text, asked.lead_s)
+
+
+def _drive(cfg: RunConfig, character: Character, memory: StreamMemory, session: StreamSession,
            console: Console) -> None:
     """Run the session under a progress bar whose length is the text; closes the sinks whatever happens."""
-    seconds = cfg.stream.seconds or cfg.stream.limit_s
-    limit = max(int(np.ceil(seconds / float(character.clock.chunk_seconds))), 1)
-    batch = batch.to(device_of(character.denoiser))
-    chunks = stream_chunks(character, batch, plan_of(character, cfg.stream.steps), limit, cfg.stream.seed)
+    seconds = cfg.stream.seconds or (None if cfg.stream.live else cfg.stream.limit_s)
+    limit = max(int(np.ceil(seconds / float(character.clock.chunk_seconds))), 1) if seconds else None
+    director = session.conductor or plan_of(character, cfg.stream.steps)
+    chunks = stream_chunks(character, memory, director, limit)
     columns = (TextColumn("streaming"), BarColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     try:
-        with Progress(*columns, console=console, transient=True) as bar:
-            task = bar.add_task("", total=max(len(batch.words[0]), 1))
+        with Progress(*columns, console=console, transient=True, disable=cfg.stream.live) as bar:
+            task = bar.add_task("", total=max(len(memory.transcripts[0].words), 1))
             for chunk in session.iterate(chunks):
                 done = (chunk.chunk + 1) * float(character.clock.chunk_seconds)
                 bar.update(task, completed=session.pointers[0][-1],
                            description=f"chunk {chunk.chunk + 1}, {done:.1f} s, word {session.pointers[0][-1]:.1f}")
     finally:
         session.finish()
-    if session.pointers[0][-1] < len(batch.words[0]):
+    words = len(memory.transcripts[0].words)
+    if session.pointers[0][-1] < words:
         log.warning("stopped after %d chunks with %.1f of %d words said (stream.seconds=%s, stream.limit_s=%s)",
-                    len(session.pointers[0]), session.pointers[0][-1], len(batch.words[0]), cfg.stream.seconds,
-                    cfg.stream.limit_s)
+                    len(session.pointers[0]), session.pointers[0][-1], words, cfg.stream.seconds, cfg.stream.limit_s)
 
 
 def plan_of(character: Character, steps: int | None) -> SamplePlan:
@@ -143,7 +164,7 @@ def prompt_of(asked: StreamConfig, character: Character, own: Prompt) -> Rollout
     video_codec, audio_codec = character.codecs()
     size = (character.size, character.size)
     face, sound = _chosen(asked.reference, own[0]), _chosen(asked.voice, own[1])
-    text = DEFAULT_TEXT if asked.transcript is None else asked.transcript
+    text = asked.transcript if asked.transcript is not None else "" if asked.live else DEFAULT_TEXT
     return build_prompt(
         [text], [read_picture(face, size) if face else None],
         [read_voice(sound, audio_codec.sample_rate, character.window.anchor_s) if sound else None],

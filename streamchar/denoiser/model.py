@@ -104,7 +104,8 @@ class Denoiser(nn.Module):
         groups = [self._group(c.ref, c.has_ref, "ref"), self._group(c.sink, c.has_sink, "sink"),
                   self._group(c.motion, c.has_motion, "motion")]
         video_tokens = sum(g.shape[1] for g in groups)
-        places = self.positions.context_video(*grid).to(c.ref.device).expand(c.ref.shape[0], -1, -1)
+        places = self.positions.context_video(grid[0], grid[1], c.sink.shape[2], c.motion.shape[2])
+        places = places.to(c.ref.device).expand(c.ref.shape[0], -1, -1)
         if c.past_audio.shape[1]:
             groups.append(self._group(c.past_audio, c.has_past, "past_audio"))
             places = torch.cat((places, self.positions.past_audio(c.past_audio.shape[1], c.audio_time)), dim=1)

@@ -46,9 +46,10 @@ class TokenPositions:
         """(B, Ta) start seconds -> (B, Ta, 3)."""
         return audio_line(audio_time, self.clock)
 
-    def context_video(self, height: int, width: int) -> Tensor:
-        """(1, (1 + Ts + Tm) h w, 3) in the order ref, sink, motion."""
-        return video_grid(torch.cat((self.ref_times, self.sink_times, self.motion_times)), height, width)[None]
+    def context_video(self, height: int, width: int, sink: int, motion: int) -> Tensor:
+        """(1, (1 + sink + motion) h w, 3): ref, the first ``sink`` latents of the sink, the last of the motion."""
+        late = self.motion_times[len(self.motion_times) - motion:]
+        return video_grid(torch.cat((self.ref_times, self.sink_times[:sink], late)), height, width)[None]
 
     def past_audio(self, count: int, audio_time: Tensor) -> Tensor:
         """(B, Tp, 3): the ``count`` latents just before the chunk's first audio latent."""

@@ -53,6 +53,7 @@ def generate_chunk(character: Character, memory: StreamMemory, plan: SamplePlan,
     before = memory.pointer_words()
     with torch.no_grad():
         conditions, base = memory.conditions()
+        conditions = plan.limited(conditions)
         prefix = character.orchestrator.prefix(conditions)
     out = denoise_chunk(character.denoiser, character.orchestrator, conditions, prefix, plan, key, exit_step, exit_grad,
                         stop_at_exit=exit_feeds_memory)

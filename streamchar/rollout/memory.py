@@ -6,6 +6,7 @@ the same chunk number. Shape suffixes as in :mod:`streamchar.types`.
 
 from __future__ import annotations
 
+from math import ceil
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from streamchar.types import Conditions, Latents, RolloutBatch
 from streamchar.window import WindowConfig
 
 END_TOLERANCE = 0.2  # units: a pointer this close to the end has said the last word
+BEGUN = 1e-3  # words: a pointer less far into a word has not begun it
 _TENSORS = ("ref", "has_ref", "sink", "has_sink", "motion", "has_motion", "anchor", "anchor_mask", "recent",
             "recent_mask", "pointer", "quiet", "stalled", "index", "trace")
 
@@ -82,7 +84,29 @@ class StreamMemory:
         """Text that arrives while stream number ``stream`` speaks."""
         self.transcripts[stream].append(words)
         if words:
-            self.quiet[stream] = 0
+            self._set("quiet", stream, 0)
+
+    def replace_text(self, stream: int, words: list[str], cut: bool = False) -> None:
+        """What stream number ``stream`` has still to say becomes ``words``.
+
+        The word that it is saying is finished first; with ``cut`` it counts as said, and the next chunk knows nothing
+        of it. Texts that have been said stay, so that the history keeps its words.
+        """
+        old = self.transcripts[stream]
+        said = ceil(old.word_position(float(self.pointer[stream])) - BEGUN)
+        new = Transcript([*old.words[:said], *words], self.units)
+        self.transcripts[stream] = new
+        if cut:
+            self._set("pointer", stream, new.unit_position(float(said)))
+        self._set("stalled", stream, 0)
+        if words:
+            self._set("quiet", stream, 0)
+
+    def _set(self, name: str, stream: int, value: float) -> None:
+        """Change one stream's entry in a copy: the tensor may come from inference mode, where it cannot be changed."""
+        tensor: Tensor = getattr(self, name).clone()
+        tensor[stream] = value
+        setattr(self, name, tensor)
 
     def _spoken_from(self, b: int) -> float:
         seconds = float(self.recent_mask[b].sum()) / self.clock.audio_rate

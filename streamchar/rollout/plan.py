@@ -8,6 +8,7 @@ from torch import Tensor
 
 from streamchar.diffusion.config import DiffusionConfig
 from streamchar.diffusion.schedule import euler_sigmas, few_step_sigmas
+from streamchar.types import Conditions
 
 
 @dataclass(frozen=True)
@@ -18,6 +19,7 @@ class SamplePlan:
     (levels end before 0). False: Euler steps along the levels, which end at 0.
     fresh_noise: False re-noises with the chunk's own first noise, so that the sample is a function of it and can be
     compared with the Euler sample of the same noise. text_null: guidance leads away from c_a without text.
+    sink_latents, motion_latents: at most so many latents of these groups are looked at [ours]; None = all.
     """
 
     sigmas: tuple[float, ...]
@@ -26,6 +28,8 @@ class SamplePlan:
     guidance_audio: float = 1.0
     fresh_noise: bool = True
     text_null: bool = False
+    sink_latents: int | None = None
+    motion_latents: int | None = None
 
     @property
     def steps(self) -> int:
@@ -39,6 +43,23 @@ class SamplePlan:
     def until(self, step: int) -> SamplePlan:
         """Only the Euler steps before ``step``, none for 0."""
         return replace(self, sigmas=self.sigmas[:step + 1])
+
+    def with_steps(self, steps: int) -> SamplePlan:
+        """Fewer of the same noise levels, evenly chosen: the first stays, on an Euler path the end too."""
+        if steps >= self.steps:
+            return self
+        gaps = steps - 1 if self.renoise else steps  # between the levels that stay
+        kept = [round(i * (len(self.sigmas) - 1) / max(gaps, 1)) for i in range(gaps + 1)]
+        return replace(self, sigmas=tuple(self.sigmas[i] for i in kept))
+
+    def limited(self, conditions: Conditions) -> Conditions:
+        """The first ``sink_latents`` of the sink and the last ``motion_latents`` of the motion."""
+        sink, motion = conditions.sink, conditions.motion
+        if self.sink_latents is not None:
+            sink = sink[:, :, :self.sink_latents]
+        if self.motion_latents is not None:
+            motion = motion[:, :, max(motion.shape[2] - self.motion_latents, 0):]
+        return replace(conditions, sink=sink, motion=motion)
 
     def levels(self, like: Tensor, step: int) -> Tensor:
         """(B,) the noise level of ``step``."""

@@ -32,6 +32,17 @@ class StreamConfig:
     seed: int = 0
     """Noise of the stream; the same seed, prompt and text give the same clip."""
 
+    overlap: bool = True
+    """Decode and write a chunk while the next one is generated; the clip is the same either way."""
+    live: bool = False
+    """Read what to say from standard input while it speaks, line by line: ``text`` is said after the rest, ``=text`` in
+    place of what is still to say, ``!text`` (or ``!`` alone) at once, cutting the word. The stream goes on, quiet where
+    nothing is left to say, until the input ends; ``transcript`` is what it begins with."""
+    lead_s: float = 0.5
+    """How far a live stream may run ahead of its listener, who hears a line that much later (and up to two chunks)."""
+    degrade: bool = True
+    """Whether a live stream that falls behind takes fewer steps, then looks back at less, until it keeps up."""
+
     def problems(self) -> list[str]:
         """Everything that is wrong with these values, in words."""
         found = []
@@ -39,4 +50,6 @@ class StreamConfig:
             found.append(f"stream.steps={self.steps} must be at least 1")
         if (self.seconds is not None and self.seconds <= 0) or self.limit_s <= 0:
             found.append(f"stream.seconds={self.seconds} and stream.limit_s={self.limit_s} must be positive")
+        if self.lead_s < 0:
+            found.append(f"stream.lead_s={self.lead_s} must be 0 or more seconds")
         return found

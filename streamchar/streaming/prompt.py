@@ -17,8 +17,8 @@ from streamchar.clock import ChunkClock
 from streamchar.codecs.protocol import AudioCodec, VideoCodec
 from streamchar.errors import InputError
 from streamchar.orchestrator.text import ALPHABET, SpelledWords
+from streamchar.streaming.decoding import device_of
 from streamchar.streaming.reading import read_sound
-from streamchar.streaming.session import device_of
 from streamchar.transcript import normalise_words
 from streamchar.types import RolloutBatch
 from streamchar.window import WindowConfig
@@ -73,10 +73,17 @@ def read_voice(path: str | Path, sample_rate: int, seconds: float) -> Tensor:
 
 
 def transcript_words(text: str, units: object | None = None) -> list[str]:
-    """The words of a text; warns once, naming them, of characters that the speller does not know.
+    """The words of a text, as :func:`live_words`. An empty text is allowed: the character keeps quiet."""
+    words = live_words(text, units)
+    if not words:
+        log.warning("the transcript is empty: the character keeps quiet")
+    return words
 
-    Unknown letters stay in their words under one common id; marks that are no letters are dropped. An empty text is
-    allowed: the character keeps quiet.
+
+def live_words(text: str, units: object | None = None) -> list[str]:
+    """The words of a piece of text; warns once, naming them, of characters that the speller does not know.
+
+    Unknown letters stay in their words under one common id; marks that are no letters are dropped.
     """
     if units is None or isinstance(units, SpelledWords):
         known = set(ALPHABET) | PUNCTUATION
@@ -85,10 +92,7 @@ def transcript_words(text: str, units: object | None = None) -> list[str]:
             names = " ".join(repr(c) for c in unknown[:12]) + (" ..." if len(unknown) > 12 else "")
             log.warning("the transcript has characters outside the alphabet (%s): letters are spoken as one unknown "
                         "sound, other marks are skipped", names)
-    words = normalise_words(text)
-    if not words:
-        log.warning("the transcript is empty: the character keeps quiet")
-    return words
+    return normalise_words(text)
 
 
 def build_prompt(texts: list[str], pictures: list[Tensor | None], voices: list[Tensor | None], *,

@@ -1,22 +1,27 @@
 """A streaming session: chunks of latents in, frames and samples out to sinks, with a record of the time it took.
 
-The chunk loop itself is ``streamchar.rollout.stream.stream_chunks``; this file only decodes what it yields: every
-video chunk on its own (independent groups), the *owned* audio latents through one streaming decoder per stream.
+The chunk loop itself is ``streamchar.rollout.stream.stream_chunks``; this file only decodes what it yields. With
+``overlap`` chunk k is decoded in a second thread (on CUDA: a second stream) and written in a third while chunk k + 1 is
+generated: what comes out is the same, bit by bit.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from streamchar.clock import ChunkClock
 from streamchar.codecs.protocol import AudioCodec, VideoCodec
+from streamchar.streaming.conductor import Conductor
+from streamchar.streaming.decoding import ChunkDecoder, ChunkJob, DecodedChunk
+from streamchar.streaming.sinks import Sink
 from streamchar.streaming.timing import ChunkTiming, TimingRecord
+from streamchar.streaming.worker import Worker
 from streamchar.types import Latents
 
 
@@ -30,62 +35,35 @@ class Chunk(Protocol):
     pointer_after: Any
 
 
-class Sink(Protocol):
-    """Takes a stream's frames (F, H, W, 3) uint8 and samples (S,), each continuing where the last call ended."""
-
-    def write(self, frames: NDArray[np.uint8], samples: NDArray[np.floating]) -> None: ...
-
-    def close(self) -> None: ...
-
-
-class MemorySink:
-    """Keeps everything: ``frames`` (F, H, W, 3) uint8, ``sound`` (S,) float32 exactly as long as the frames."""
-
-    def __init__(self, fps: float, sample_rate: int) -> None:
-        self.fps, self.sample_rate = fps, sample_rate
-        self._frames: list[NDArray[np.uint8]] = []
-        self._sound: list[NDArray[np.floating]] = []
-
-    def write(self, frames: NDArray[np.uint8], samples: NDArray[np.floating]) -> None:
-        if len(frames):
-            self._frames.append(frames)
-        self._sound.append(samples)
-
-    def close(self) -> None:
-        """Nothing to finish."""
-
-    @property
-    def frames(self) -> NDArray[np.uint8]:
-        return np.concatenate(self._frames) if self._frames else np.zeros((0, 2, 2, 3), np.uint8)
-
-    @property
-    def sound(self) -> NDArray[np.float32]:
-        whole = np.concatenate(self._sound) if self._sound else np.zeros(0)
-        size = int(len(self.frames) * self.sample_rate / self.fps)
-        return np.pad(whole[:size], (0, max(size - len(whole), 0))).astype(np.float32)
-
-
 class StreamSession:
     """Decodes chunks for B streams and hands them to B sinks.
 
     Args:
         clock, video_codec, audio_codec: of the character.
         sinks: one per stream; ``run`` closes them, whatever happens.
-        record: receives each chunk's times.
         transcript_words: words per stream; a stream's sink takes nothing more after its one quiet chunk past the end.
+            None: sinks take everything, as live streams need, whose text may still grow.
+        overlap: decode and write beside the generation of the next chunk.
+        conductor: of a live stream: keeps its pace and hears when a chunk was delivered.
+
+    Attributes:
+        record: each chunk's times. pointers: per stream, the pointer in words after each of its chunks.
     """
 
     def __init__(self, clock: ChunkClock, video_codec: VideoCodec, audio_codec: AudioCodec, sinks: Sequence[Sink],
-                 transcript_words: Sequence[int] | None = None) -> None:
-        self.clock, self.video_codec, self.sinks = clock, video_codec, list(sinks)
-        self.sound_device = device_of(audio_codec)
-        self.decoders = [audio_codec.decoder() for _ in sinks]
+                 transcript_words: Sequence[int] | None = None, overlap: bool = False,
+                 conductor: Conductor | None = None) -> None:
+        self.clock, self.sinks, self.conductor = clock, list(sinks), conductor
+        self.decoder = ChunkDecoder(video_codec, audio_codec, len(self.sinks), beside=overlap)
         self.words = list(transcript_words) if transcript_words is not None else None
-        self.done = [False] * len(self.sinks)
         self.record = TimingRecord(float(clock.chunk_seconds), streams=len(self.sinks))
         self.pointers: list[list[float]] = [[] for _ in sinks]
-        self.audio_latents: list[list[torch.Tensor]] = [[] for _ in sinks]
-        self.video_latents: list[list[torch.Tensor]] = [[] for _ in sinks]
+        self.done = [False] * len(self.sinks)
+        self._closed = [False] * len(self.sinks)
+        self._began = time.perf_counter()
+        self.overlap = overlap
+        self._decoding: Worker[ChunkJob] | None = None
+        self._writing: Worker[DecodedChunk] | None = None
 
     def run(self, chunks: Iterable[Chunk]) -> TimingRecord:
         """Consume the stream to its end. Sinks are finished also when this is interrupted (Ctrl-C) or fails."""
@@ -97,68 +75,95 @@ class StreamSession:
         return self.record
 
     def iterate(self, chunks: Iterable[Chunk]) -> Iterator[Chunk]:
-        """Decode and write each chunk, then yield it (for progress bars and servers)."""
-        began = time.perf_counter()
+        """Generate, decode and write each chunk, then yield it (for progress bars and servers).
+
+        With ``overlap`` a chunk is yielded when it has been generated; errors of decoding and writing are raised with a
+        later chunk, or by :meth:`finish`.
+        """
+        if self.overlap:
+            self._writing = Worker("stream-writer", self._write)
+            self._decoding = Worker("stream-decoder", self._decode)
+        self._began = time.perf_counter()
         source = iter(chunks)
         while True:
+            if self.conductor is not None:
+                self.conductor.keep_pace()
             start = time.perf_counter()
             with torch.inference_mode():
                 chunk = next(source, None)
             if chunk is None:
                 return
             _synchronise(chunk.latents.video)
-            generated = time.perf_counter()
-            timing = self._deliver(chunk, generated - start)
-            timing.ready = time.perf_counter() - began
-            self.record.add(timing)
+            self._deliver(self._job(chunk, time.perf_counter() - start))
             yield chunk
 
-    @torch.inference_mode()
-    def _deliver(self, chunk: Chunk, generate_s: float) -> ChunkTiming:
-        t0 = time.perf_counter()
-        latents = chunk.latents.video.float().to(device_of(self.video_codec))
-        frames = self.video_codec.decode(latents)  # (B, F, 3, H, W) in [0, 1]
-        pictures = (frames.clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 1, 3, 4, 2).cpu().numpy()
-        t1 = time.perf_counter()
-        owned = chunk.latents.audio[:, :chunk.audio_owned].float().to(self.sound_device)
-        sounds = [d.push(owned[b]).float().cpu().numpy() if not self.done[b] else np.zeros(0, np.float32)
-                  for b, d in enumerate(self.decoders)]
-        t2 = time.perf_counter()
-        for b, sink in enumerate(self.sinks):
-            if self.done[b]:
-                continue
-            self.pointers[b].append(float(chunk.pointer_after[b]))
-            self.audio_latents[b].append(owned[b].cpu())
-            self.video_latents[b].append(chunk.latents.video[b].float().cpu())
-            sink.write(pictures[b], sounds[b])
-            if self.words is not None and float(chunk.pointer_before[b]) >= self.words[b]:
-                self._end(b)
-        return ChunkTiming(generate_s, t1 - t0, t2 - t1, time.perf_counter() - t2, 0.0)
+    def _job(self, chunk: Chunk, generate_s: float) -> ChunkJob:
+        """What is to be done with a chunk; notes the pointers and which streams end with it."""
+        open_, ends = [not done for done in self.done], [False] * len(self.sinks)
+        for b, going in enumerate(open_):
+            if going:
+                self.pointers[b].append(float(chunk.pointer_after[b]))
+                ends[b] = self.words is not None and float(chunk.pointer_before[b]) >= self.words[b]
+                self.done[b] = ends[b]
+        owned = [chunk.audio_owned] * len(self.sinks)
+        return ChunkJob(chunk.chunk, chunk.latents, owned, open_, ends, generate_s)
 
-    def _end(self, b: int) -> None:
-        """Write what the decoder still holds back and close the stream's sink."""
-        self.done[b] = True
+    def _deliver(self, job: ChunkJob) -> None:
+        if self._decoding is None:
+            self._write(self.decoder.decode(job))
+        else:
+            self._decoding.put(job)
+
+    def _decode(self, job: ChunkJob) -> None:
+        assert self._writing is not None
+        self._writing.put(self.decoder.decode(job))
+
+    def _write(self, decoded: DecodedChunk) -> None:
+        job, begun = decoded.job, time.perf_counter()
+        for b, sink in enumerate(self.sinks):
+            if job.open[b]:
+                sink.write(decoded.pictures[b], decoded.sounds[b])
+            if (tail := decoded.tails[b]) is not None:
+                self._close(b, tail)
+        if self.conductor is not None:
+            self.conductor.delivered(job.chunk)
+        now = time.perf_counter()
+        self.record.add(ChunkTiming(job.generate_s, decoded.video_s, decoded.audio_s, now - begun, now - self._began,
+                                    overlapped=self.overlap))
+
+    def _close(self, b: int, tail: Any) -> None:
+        """Write what the decoder held back and close the stream's sink."""
+        self._closed[b] = True
         try:
-            tail = self.decoders[b].flush().float().cpu().numpy()
-            frames = np.zeros((0, 2, 2, 3), np.uint8)
-            self.sinks[b].write(frames, tail)
+            self.sinks[b].write(np.zeros((0, 2, 2, 3), np.uint8), tail)
         finally:
             self.sinks[b].close()
 
     def finish(self) -> None:
-        """End every stream that is still open."""
-        for b, done in enumerate(self.done):
-            if not done:
-                self._end(b)
+        """Wait for what is under way and end every open stream; raises what decoding or writing raised."""
+        errors: list[BaseException] = []
+        for end in (self._decoding, self._writing):
+            if end is not None:
+                _gather(end.join, errors)
+        for b, closed in enumerate(self._closed):
+            if not closed:
+                _gather(partial(self._flush, b), errors)
+        if errors:
+            raise errors[0]
+
+    def _flush(self, b: int) -> None:
+        self._close(b, self.decoder.flush(b))
 
 
-def device_of(model: object) -> torch.device:
-    """Where a module's weights are; the CPU for codecs that are no modules."""
-    tensors = [*model.parameters(), *model.buffers()] if isinstance(model, torch.nn.Module) else []
-    return tensors[0].device if tensors else torch.device("cpu")
+def _gather(act: Callable[[], None], errors: list[BaseException]) -> None:
+    """Do ``act``; an error of one stream must not keep others from being finished."""
+    try:
+        act()
+    except BaseException as error:  # noqa: BLE001 - raised by the caller, after all streams were finished
+        errors.append(error)
 
 
 def _synchronise(tensor: torch.Tensor) -> None:
-    """Wait for the device, so that the times are those of the work and not of its launch."""
+    """Wait for the chunk, so that times are those of the work, but not for what is decoded beside it."""
     if tensor.is_cuda:
-        torch.cuda.synchronize(tensor.device)
+        torch.cuda.current_stream(tensor.device).synchronize()

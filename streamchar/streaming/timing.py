@@ -3,7 +3,8 @@
 Terms: *playback clock*: playing starts when the first chunk is ready and never pauses; chunk k is due k chunk lengths
 later, and is a *deadline miss* when it is ready after that. The latest of all (``worst_late_s``) is the buffer, in
 seconds, with which playback would not have stopped. *Real-time factor*: seconds of work per second of playback over
-all chunks; below 1 keeps up. Several streams generated as one batch share their time: the factor is per batch.
+all chunks; below 1 keeps up; where chunks overlap, the slowest of generating, decoding and writing counts. Several
+streams generated as one batch share their time: the factor is per batch.
 """
 
 from __future__ import annotations
@@ -27,11 +28,13 @@ class ChunkTiming:
     decode_audio: float
     mux: float
     ready: float
+    overlapped: bool = False
 
     @property
     def total(self) -> float:
-        """Seconds of work on this chunk."""
-        return self.generate + self.decode_video + self.decode_audio + self.mux
+        """Seconds of work on this chunk; where its parts run beside those of other chunks: of the slowest."""
+        decode = self.decode_video + self.decode_audio
+        return max(self.generate, decode, self.mux) if self.overlapped else self.generate + decode + self.mux
 
 
 @dataclass
@@ -83,7 +86,7 @@ class TimingRecord:
         s = self.summary()
         if not s:
             return Table(title="Timing: no chunk was finished")
-        whole = sum(c.total for c in self.chunks)
+        whole = sum(getattr(c, name) for c in self.chunks for name in COMPONENTS)
         verdict = (f"first chunk after {s['first_chunk_s']:.2f} s | real-time factor {s['real_time_factor']:.3f} | "
                    f"deadline misses {s['deadline_misses']} of {s['chunks']} (worst {s['worst_late_s']:.2f} s late)")
         table = Table(title=f"Timing of {s['chunks']} chunks of {self.chunk_s:.2f} s", caption=verdict,

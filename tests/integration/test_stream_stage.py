@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
+import logging
+import re
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -120,6 +124,18 @@ def test_without_picture_and_voice(speak, tmp_path: Path, caplog: pytest.LogCapt
 def test_steps_are_those_asked_for(speak) -> None:
     folder = speak(transcript="hello", seconds=0.5, steps=2)
     assert json.loads((folder / "timing.json").read_text())["facts"]["steps"] == 2
+
+
+def test_a_live_stream_says_what_is_typed_and_ends_with_its_input(
+        speak, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+        caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO("bin blue\n=red\n"))
+    with caplog.at_level(logging.INFO):
+        folder = speak(live=True, seconds=2.0)
+    frames, sound, _ = read_clip(folder / "clip.mp4", 16000)
+    assert 17 <= len(frames) <= 51 and len(sound) == len(frames) * 640
+    assert "append bin blue" in caplog.text and "replace red" in caplog.text
+    assert re.search("of [123] words", capsys.readouterr().out)
 
 
 def test_bad_prompts_stop_before_a_file_is_written(speak, tmp_path: Path) -> None:

@@ -20,7 +20,8 @@ from streamchar.orchestrator.text import SpelledWords
 from streamchar.streaming.muxer import ClipWriter
 from streamchar.streaming.prompt import build_prompt, read_picture, read_voice, transcript_words
 from streamchar.streaming.reading import read_clip, read_sound
-from streamchar.streaming.session import MemorySink, StreamSession
+from streamchar.streaming.session import StreamSession
+from streamchar.streaming.sinks import MemorySink
 from streamchar.streaming.timing import ChunkTiming, TimingRecord
 from streamchar.types import Latents
 from streamchar.window import WindowConfig

@@ -1,0 +1,133 @@
+"""Decoding and writing beside generation: the same stream bit by bit, errors and interruptions come through."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from streamchar.errors import StreamCharError
+from streamchar.streaming.muxer import ClipWriter
+from streamchar.streaming.reading import read_clip
+from streamchar.streaming.session import StreamSession
+from streamchar.streaming.sinks import CountingSink, MemorySink
+from streamchar.streaming.worker import Worker
+from tests.unit.test_streaming import CLOCK, SAMPLES, BlockVideo, RawSound, chunks
+
+
+def wave(count: int) -> torch.Tensor:
+    return torch.rand((CLOCK.audio_start(count) + 1) * SAMPLES, generator=torch.Generator().manual_seed(0))
+
+
+class Full(MemorySink):
+    """A sink whose disk is full after ``room`` writes."""
+
+    room = 2
+
+    def write(self, frames: NDArray[np.uint8], samples: NDArray[np.floating]) -> None:
+        self.room -= 1
+        if self.room < 0:
+            raise StreamCharError("the disk is full")
+        super().write(frames, samples)
+
+
+class Broken(BlockVideo):
+    """A codec that fails at its third chunk."""
+
+    calls = 0
+
+    def decode(self, latents: torch.Tensor) -> torch.Tensor:
+        self.calls += 1
+        if self.calls == 3:
+            raise ValueError("cannot decode")
+        return super().decode(latents)
+
+
+def test_an_overlapped_stream_is_the_plain_one_bit_by_bit() -> None:
+    pointers = [[0, 1, 2, 2, 2, 2, 2, 2], [0, 1, 2, 3, 4, 4, 4, 5]]
+    found = []
+    for overlap in (False, True):
+        sinks = [MemorySink(24, 16000) for _ in pointers]
+        session = StreamSession(CLOCK, BlockVideo(), RawSound(), sinks, [2, 4], overlap)
+        record = session.run(chunks(wave(7), 7, pointers))
+        assert len(record.chunks) == 7 and [len(s.frames) // 33 for s in sinks] == [3, 5]
+        found.append((sinks, session.pointers))
+    for plain, beside in zip(found[0][0], found[1][0], strict=True):
+        assert np.array_equal(plain.frames, beside.frames) and np.array_equal(plain.sound, beside.sound)
+    assert found[0][1] == found[1][1]
+
+
+def test_a_chunk_is_decoded_while_the_next_one_is_generated() -> None:
+    generated, entered = threading.Event(), threading.Event()
+
+    class Waits(BlockVideo):
+        def decode(self, latents: torch.Tensor) -> torch.Tensor:
+            entered.set()
+            assert generated.wait(30), "decoding of chunk 0 kept the generation of chunk 1 waiting"
+            return super().decode(latents)
+
+    def source():
+        first, second = chunks(wave(2), 2)
+        yield first
+        assert entered.wait(30)  # chunk 0 is being decoded now
+        generated.set()
+        yield second
+
+    record = StreamSession(CLOCK, Waits(), RawSound(), [CountingSink()], overlap=True).run(source())
+    assert len(record.chunks) == 2 and all(c.overlapped for c in record.chunks)
+
+
+@pytest.mark.parametrize("overlap", [False, True])
+def test_a_full_disk_ends_the_session_and_closes_the_other_sinks(overlap: bool) -> None:
+    other = CountingSink()
+    session = StreamSession(CLOCK, BlockVideo(), RawSound(), [Full(24, 16000), other], overlap=overlap)
+    made = chunks(wave(9), 9, [[0.0] * 10, [0.0] * 10])
+    with pytest.raises(StreamCharError, match="disk is full"):
+        session.run(made)
+    assert other.closed
+
+
+@pytest.mark.parametrize("overlap", [False, True])
+def test_a_codec_that_fails_ends_the_session_with_its_error_after_what_came_before(overlap: bool) -> None:
+    sink = MemorySink(24, 16000)
+    with pytest.raises(ValueError, match="cannot decode"):
+        StreamSession(CLOCK, Broken(), RawSound(), [sink], overlap=overlap).run(chunks(wave(9), 9))
+    assert len(sink.frames) == 66
+
+
+def test_an_interrupted_overlapped_session_leaves_a_file_that_plays(tmp_path: Path) -> None:
+    def interrupted():
+        yield from chunks(wave(3) * 0.1, 3)
+        raise KeyboardInterrupt
+
+    out = tmp_path / "clip.mp4"
+    session = StreamSession(CLOCK, BlockVideo(), RawSound(), [ClipWriter(out, (32, 32), 24, 16000)], overlap=True)
+    with pytest.raises(KeyboardInterrupt):
+        session.run(interrupted())
+    frames, sound, _ = read_clip(out, 16000)
+    assert len(frames) == 99 and len(sound) == 99 * 16000 // 24
+    assert not [t for t in threading.enumerate() if t.name.startswith("stream-")]
+
+
+def test_a_worker_keeps_order_bounds_what_waits_and_never_blocks_after_an_error() -> None:
+    go, done = threading.Event(), []
+
+    def work(job: int) -> None:
+        assert go.wait(30)
+        if job == 3:
+            raise ValueError("job 3")
+        done.append(job)
+
+    worker = Worker("order", work, room=10)
+    for job in range(8):
+        worker.put(job)
+    go.set()
+    with pytest.raises(ValueError, match="job 3"):
+        worker.join()
+    assert done == [0, 1, 2]
+    with pytest.raises(ValueError, match="job 3"):
+        worker.put(9)
