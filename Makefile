@@ -45,7 +45,7 @@ train: env
 	  echo "process $$!, log runs/$(PRESET).log"
 
 test: env
-	$(PY) -m pytest -q -m "not slow"
+	OMP_NUM_THREADS=1 $(PY) -m pytest -q -m "not slow" -n 2 --dist loadscope
 
 test-all: env
 	$(PY) -m pytest -q --resume
