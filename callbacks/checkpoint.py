@@ -21,7 +21,7 @@ from callbacks import checkpoint_files as files
 from callbacks.mlflow_logger import MLflowLogger
 from callbacks.protocols import Checkpointed
 from callbacks.step_logger import flush, log_now
-from streamchar.errors import CheckpointError
+from streamchar.errors import CheckpointError, InputError
 
 log = logging.getLogger(__name__)
 
@@ -39,9 +39,10 @@ class Checkpoints(L.Callback):
         about: plain values kept in state and marker (``config``, ``settings``, ``code``).
     """
 
-    def __init__(self, folder: Path, every: int, keep: int = 2, about: dict[str, Any] | None = None) -> None:
+    def __init__(self, folder: Path, every: int, keep: files.Keep, about: dict[str, Any] | None = None) -> None:
         self.folder, self.every, self.keep, self.about = folder, every, keep, about or {}
         self.saved_step: int | None = None
+        self._judged: tuple[int, float] | None = None
         self._figures: dict[str, float] = {}
 
     # When
@@ -61,6 +62,20 @@ class Checkpoints(L.Callback):
         if self._figures and trainer.global_step % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
             log_now(trainer, self._figures)
             self._figures = {}
+
+    def on_validation_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        """Note the figure by which the best checkpoint is chosen, for a save at this very step.
+
+        Raises:
+            InputError: where the stage has no such figure.
+        """
+        if not self.keep.best or trainer.sanity_checking:
+            return
+        found = {k: v for k, v in trainer.callback_metrics.items() if not k.startswith("train/")}
+        if self.keep.best not in found:
+            raise InputError(f"trainer.best={self.keep.best} is no held-out figure of this stage; it has "
+                             f"{', '.join(sorted(found)) or 'none'}")
+        self._judged = trainer.global_step, float(found[self.keep.best])
 
     # Saving
 
@@ -113,12 +128,17 @@ class Checkpoints(L.Callback):
 
     def _finish(self, part: Path, step: int, entries: dict[str, Any], trainer: L.Trainer) -> None:
         marker = {"step": step, "world": trainer.world_size, "date": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-                  "files": entries, **{k: v for k, v in self.about.items() if k != "config"}}
+                  "files": entries, "figures": self._figures_of(step),
+                  **{k: v for k, v in self.about.items() if k != "config"}}
         path = files.finish(part, marker)
         files.prune(self.folder, self.keep)
         for logger in trainer.loggers:
             if isinstance(logger, MLflowLogger):
                 logger.tag("checkpoint", f"{path} {entries[files.STATE]}")
+
+    def _figures_of(self, step: int) -> dict[str, float]:
+        """What was measured at this step, of what checkpoints are judged by."""
+        return {self.keep.best: self._judged[1]} if self._judged and self._judged[0] == step else {}
 
     def _failed(self, trainer: L.Trainer, part: Path, problem: str, final: bool) -> None:
         if trainer.is_global_zero:

@@ -13,9 +13,11 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 import os
 import re
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -28,6 +30,20 @@ log = logging.getLogger(__name__)
 
 MARKER = "complete.json"
 STATE = "state.pt"
+
+
+@dataclass(frozen=True)
+class Keep:
+    """Which complete checkpoints stay.
+
+    last: the newest so many, 1 or more. every: those whose step is a multiple; 0: none. best: the one with the smallest
+    (``largest``: the largest) value of this held-out figure, measured at its own step; empty: none.
+    """
+
+    last: int = 2
+    every: int = 0
+    best: str = ""
+    largest: bool = False
 
 
 def rank_file(rank: int) -> str:
@@ -186,11 +202,28 @@ def role_weights(state: dict[str, Any], role: str, averaged: bool = False) -> di
     return {**found, **{name: value for name, value in mean.items() if name in found}}
 
 
-def prune(folder: Path, keep: int) -> None:
-    """Delete all but the newest ``keep`` complete checkpoints, and what unfinished saves have left behind."""
+def best(folder: Path, figure: str, largest: bool = False) -> Path | None:
+    """The complete checkpoint whose marker holds the smallest (or ``largest``) value of ``figure``, the newest of
+    equals; None where no marker holds one."""
+    found: list[tuple[float, int, Path]] = []
+    for path in folders(folder):
+        try:
+            value = read_marker(path).get("figures", {}).get(figure)
+        except CheckpointError:
+            continue
+        if isinstance(value, int | float) and math.isfinite(value):
+            found.append((value if largest else -value, step_of(path), path))
+    return max(found)[2] if found else None
+
+
+def prune(folder: Path, keep: Keep) -> None:
+    """Delete all complete checkpoints but those to keep, and what unfinished saves have left behind."""
     complete = [p for p in folders(folder) if (p / MARKER).exists()]
     unfinished = [p for p in folders(folder) if p not in complete] + list(folder.glob("step_*.part"))
-    for path in [*complete[:-keep], *unfinished]:
+    stay = {*complete[-keep.last:], *(p for p in complete if keep.every and step_of(p) % keep.every == 0)}
+    if keep.best and (chosen := best(folder, keep.best, keep.largest)):
+        stay.add(chosen)
+    for path in [*(p for p in complete if p not in stay), *unfinished]:
         # Without its marker a half-deleted checkpoint is an unfinished one, whatever happens next.
         (path / MARKER).unlink(missing_ok=True)
         shutil.rmtree(path, ignore_errors=True)

@@ -66,3 +66,9 @@ class OrchestratorModule(StageModule):
         self.pointer_records += pointer_records(batch, losses.predicted, self.constant_rate.value)
         values = {"eval/loss": self._total(losses, batch), "eval/audio": losses.flow.mean()}
         self.log_dict(values, on_step=False, on_epoch=True, sync_dist=True, batch_size=len(batch))
+
+    def extra_state(self) -> dict[str, Any]:
+        return {"constant_rate": self.constant_rate.state_dict()}
+
+    def load_extra_state(self, state: dict[str, Any]) -> None:
+        self.constant_rate.load_state_dict(state.get("constant_rate", {}))

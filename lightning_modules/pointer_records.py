@@ -37,6 +37,14 @@ class ConstantRate:
         self.total += float((batch.pointer - batch.conditions.cursor)[talks].sum())
         self.count += int(talks.sum())
 
+    def state_dict(self) -> dict[str, float]:
+        """What has been seen, so that a resumed run's guess is the same."""
+        return {"total": self.total, "count": self.count}
+
+    def load_state_dict(self, state: dict[str, float]) -> None:
+        """Continue from :meth:`state_dict`; from nothing where it is empty."""
+        self.total, self.count = float(state.get("total", 0.0)), int(state.get("count", 0))
+
     @property
     def value(self) -> float:
         """Units per chunk; 0 before any training chunk was seen."""

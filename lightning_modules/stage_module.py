@@ -60,6 +60,7 @@ class StageModule(L.LightningModule):
         self.updates: dict[str, int] = {}
         self.nonfinite_total = 0
         self.nonfinite_in_a_row = 0
+        self.figures: dict[str, float] = {}
 
     # Roles and optimisers
 
@@ -173,10 +174,18 @@ class StageModule(L.LightningModule):
                 "earlier checkpoint")
 
     def log_step(self, values: dict[str, Any], samples: int) -> None:
-        """Log this iteration's figures, count it and its consumed samples; the last call of every ``training_step``."""
-        plain = {k: float(v.detach()) if isinstance(v, Tensor) else float(v) for k, v in values.items()}
-        self.log_dict(plain, on_step=True, on_epoch=False, sync_dist=False)
+        """Log this iteration's figures, count it and its consumed samples; the last call of every ``training_step``.
+
+        Not every iteration has every figure (the generator's, or a noise level's): a logged row holds the newest value
+        of each since the row before.
+        """
+        self.figures |= {k: float(v.detach()) if isinstance(v, Tensor) else float(v) for k, v in values.items()}
+        if self.trainer._results is not None:
+            self.trainer._results.reset()  # Lightning would repeat a figure's last value in every later row
+        self.log_dict(self.figures, on_step=True, on_epoch=False, sync_dist=False)
         self.iteration += 1
+        if self.iteration % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
+            self.figures = {}
         advance = getattr(self.data(), "advance", None)
         if advance is not None:
             advance(samples)
@@ -188,11 +197,12 @@ class StageModule(L.LightningModule):
 
         All tensors are whole, whatever the strategy; ``keep``: False on ranks that only help to gather them.
         """
-        counters = {"iteration": self.iteration, "updates": dict(self.updates), "nonfinite": self.nonfinite_total}
+        counters = {"iteration": self.iteration, "updates": dict(self.updates), "nonfinite": self.nonfinite_total,
+                    "nonfinite_in_a_row": self.nonfinite_in_a_row}
         names = self.parameter_names()
         states = {role: named_state(self.role_optimizer(role).optimizer, names, keep) for role in self.role_names()}
         return {"weights": gathered(self.trained_state(), keep), "optimizers": states, "counters": counters,
-                "extra": self.extra_state()}
+                "extra": {**self.extra_state(), "figures": dict(self.figures)}}
 
     def load_checkpoint_state(self, state: dict[str, Any]) -> None:
         """Restore :meth:`checkpoint_state_dict` without the optimisers, which may not be there yet.
@@ -209,7 +219,10 @@ class StageModule(L.LightningModule):
         self.iteration = int(state["counters"]["iteration"])
         self.updates = dict(state["counters"]["updates"])
         self.nonfinite_total = int(state["counters"]["nonfinite"])
-        self.load_extra_state(state["extra"])
+        self.nonfinite_in_a_row = int(state["counters"].get("nonfinite_in_a_row", 0))
+        extra = dict(state["extra"])
+        self.figures = dict(extra.pop("figures", {}))
+        self.load_extra_state(extra)
 
     def load_optimizer_states(self, state: dict[str, Any]) -> None:
         """Restore the optimisers from :meth:`checkpoint_state_dict`, when the strategy has built them.
@@ -239,7 +252,7 @@ class StageModule(L.LightningModule):
         return [name for name, child in self.named_children() if id(child) in wanted]
 
     def extra_state(self) -> dict[str, Any]:
-        """Further state of the stage (rollout memory); tensors, numbers, strings, lists and dicts only."""
+        """Further state of this rank in the stage (rollout memory); tensors, numbers, strings, lists and dicts only."""
         return {}
 
     def load_extra_state(self, state: dict[str, Any]) -> None:

@@ -85,6 +85,12 @@ class TeacherModule(StageModule):
                   "eval/audio": losses.audio.mean()}
         self.log_dict(values, on_step=False, on_epoch=True, sync_dist=True, batch_size=len(batch))
 
+    def extra_state(self) -> dict[str, Any]:
+        return {"constant_rate": self.constant_rate.state_dict()}
+
+    def load_extra_state(self, state: dict[str, Any]) -> None:
+        self.constant_rate.load_state_dict(state.get("constant_rate", {}))
+
     def on_train_start(self) -> None:
         self.fixed.begin(self.data().fixed_streams(2))
 

@@ -102,9 +102,10 @@ def watchers(job: Fit, stops: Sequence[L.Callback]) -> list[L.Callback]:
     options, samples = job.callbacks, job.folder / "samples"
     average = AveragedWeights(*job.ema) if options.ema else None
     weights = average.swapped if average else None
+    keep = files.Keep(job.trainer.keep_last, job.trainer.keep_every, job.trainer.best, job.trainer.best_is == "largest")
     found: list[L.Callback | None] = [
         average, *stops, PointerLogging(samples) if options.pointer else None, SinkCheckpoint(),
-        Checkpoints(job.folder / "checkpoints", job.trainer.ckpt_every, job.trainer.keep_last, job.about),
+        Checkpoints(job.folder / "checkpoints", job.trainer.ckpt_every, keep, job.about),
         StepTime(), ThroughputProbe(options.probe_every, options.probe_chunks, weights),
         Samples(samples, options.samples_every, weights),
         ProgressLines(job.stage) if options.progress else None, ValidationEnds()]

@@ -47,7 +47,14 @@ class TrainerConfig:
     ckpt_every: int = 500
     """Steps between checkpoints; the end is always saved; 0: the end alone."""
     keep_last: int = 2
-    """Checkpoints kept."""
+    """Newest checkpoints kept."""
+    keep_every: int = 0
+    """Checkpoints whose step is a multiple of this are kept too; 0: none."""
+    best: str = ""
+    """Held-out figure by which the best checkpoint is kept too, such as ``eval/loss``, measured at the checkpoint's own
+    step (so ``val_every`` is a multiple of ``ckpt_every``). Empty: none is kept for its figure."""
+    best_is: str = "smallest"
+    """Which value of ``best`` is the best: ``smallest`` or ``largest``."""
     resume: str = "auto"
     """``auto``: go on from the newest complete checkpoint, unless settings have changed (then it is refused);
     ``force``: go on with changed settings; ``never``: start afresh, older checkpoints are put aside."""
@@ -60,7 +67,8 @@ class TrainerConfig:
         for key, allowed in (("precision", ("32", "bf16-mixed")), ("accelerator", ("auto", "cpu", "gpu")),
                              ("resume", ("auto", "force", "never")), ("strategy", STRATEGIES),
                              ("zero_stage", (1, 2, 3)), ("activations", ("keep", "selective", "recompute")),
-                             ("frozen", ("auto", "replicate", "shard", "offload"))):
+                             ("frozen", ("auto", "replicate", "shard", "offload")),
+                             ("best_is", ("smallest", "largest"))):
             if getattr(self, key) not in allowed:
                 found.append(f"{where}.{key}={getattr(self, key)!r} must be one of {', '.join(map(str, allowed))}")
         if self.strategy == "single" and (self.devices > 1 or self.nodes > 1):
@@ -74,9 +82,12 @@ class TrainerConfig:
         if self.shard_ranks and self.strategy != "fsdp2":
             found.append(f"{where}.shard_ranks={self.shard_ranks} needs strategy=fsdp2, got {self.strategy}")
         for key in ("max_steps", "max_minutes", "devices", "nodes", "val_every", "val_batches", "ckpt_every",
-                    "threads", "shard_ranks"):
+                    "threads", "shard_ranks", "keep_every"):
             if getattr(self, key) < 0:
                 found.append(f"{where}.{key}={getattr(self, key)} must not be negative")
+        if self.best and self.ckpt_every and self.val_every % self.ckpt_every:
+            found.append(f"{where}.best needs checkpoints where validations are: val_every={self.val_every} must be a "
+                         f"multiple of ckpt_every={self.ckpt_every}")
         for key in ("log_every", "keep_last"):
             if getattr(self, key) < 1:
                 found.append(f"{where}.{key}={getattr(self, key)} must be at least 1")

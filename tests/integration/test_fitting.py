@@ -10,7 +10,7 @@ import torch
 
 from callbacks import checkpoint_files as files
 from callbacks.metrics_file import read_rows
-from streamchar.errors import CheckpointError, StreamCharError
+from streamchar.errors import CheckpointError, InputError, StreamCharError
 from tests.fake_stage import FakeData, FakeModule, train
 
 
@@ -58,6 +58,25 @@ def test_what_a_checkpoint_holds(tmp_path):
     assert {name.split(".")[0] for name in saved["module"]["weights"]} == {"student", "critic"}
     assert saved["about"]["config"] == "seed: 0\n"
     assert set(saved["module"]["optimizers"]) == {"student", "critic"} and saved["FakeData"] == {"consumed": 10}
+
+
+def test_every_nth_and_the_best_are_kept_beside_the_newest(tmp_path):
+    options = {"ckpt_every": 1, "val_every": 2, "keep_last": 1, "keep_every": 3}
+    train(tmp_path, 8, best="eval/loss", **options)
+    losses = {row["step"]: row["eval/loss"] for row in read_rows(folder(tmp_path) / "metrics.jsonl")
+              if row.get("eval/loss") is not None and row["step"]}
+    least = min(losses, key=lambda step: (losses[step], -step))
+    kept = files.folders(folder(tmp_path) / "checkpoints")
+    assert [files.step_of(p) for p in kept] == sorted({3, 6, 8, least}) and least in losses
+    assert files.read_marker(kept[-1])["figures"] == {"eval/loss": pytest.approx(losses[8])}
+    train(tmp_path, 9, best="eval/loss", best_is="largest", **options)
+    most = max(losses, key=lambda step: losses[step] if step in (3, 6, 8, least) else float("-inf"))
+    assert {3, 6, 9} <= {files.step_of(p) for p in files.folders(folder(tmp_path) / "checkpoints")} <= {3, 6, 9, most}
+
+
+def test_a_figure_that_the_stage_does_not_have_is_named_before_training(tmp_path):
+    with pytest.raises(InputError, match="trainer.best=eval/los is no held-out figure.*it has eval/loss"):
+        train(tmp_path, 4, best="eval/los")
 
 
 def test_memories_of_ranks_and_validation_streams_are_restored(tmp_path):

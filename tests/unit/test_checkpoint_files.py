@@ -12,12 +12,12 @@ from callbacks.stored_weights import newest_weights
 from streamchar.errors import CheckpointError
 
 
-def save(folder, step, value=0.0):
+def save(folder, step, value=0.0, **figures):
     part = files.begin(folder, step)
     state = {"global_step": step, "module": {"weights": {"student.w": torch.full((4,), value)}},
              "ema": {"student": {"updates": 1, "weights": {"w": torch.full((4,), value + 0.5)}}}}
     entries = {files.STATE: files.write_file(part / files.STATE, state)}
-    return files.finish(part, {"step": step, "files": entries})
+    return files.finish(part, {"step": step, "files": entries, "figures": figures})
 
 
 def test_newest_complete_is_found_and_read(tmp_path):
@@ -77,7 +77,7 @@ def test_a_crash_while_writing_leaves_nothing_that_looks_complete(tmp_path, monk
         with pytest.raises(KeyboardInterrupt):
             save(tmp_path, 4)
     assert files.newest_complete(tmp_path) == good
-    files.prune(tmp_path, 2)
+    files.prune(tmp_path, files.Keep())
     assert [p.name for p in tmp_path.iterdir()] == [good.name]
     assert files.newest_complete(tmp_path) == good
 
@@ -85,8 +85,48 @@ def test_a_crash_while_writing_leaves_nothing_that_looks_complete(tmp_path, monk
 def test_prune_keeps_the_newest(tmp_path):
     for step in (2, 4, 6, 8):
         save(tmp_path, step)
-    files.prune(tmp_path, 2)
+    files.prune(tmp_path, files.Keep(2))
     assert [files.step_of(p) for p in files.folders(tmp_path)] == [6, 8]
+
+
+def left(folder, **keep):
+    files.prune(folder, files.Keep(**keep))
+    return [files.step_of(p) for p in files.folders(folder)]
+
+
+def test_prune_keeps_every_nth_and_the_best_beside_the_newest(tmp_path):
+    for step, loss in ((2, 3.0), (4, 1.0), (6, 2.0), (8, float("nan")), (10, 4.0), (12, None)):
+        save(tmp_path, step, **({} if loss is None else {"loss": loss}))
+    assert left(tmp_path, last=9, best="loss") == [2, 4, 6, 8, 10, 12]
+    assert left(tmp_path, last=1, every=6, best="loss") == [4, 6, 12]
+    save(tmp_path, 14, loss=9.0)
+    assert left(tmp_path, last=1, best="loss", largest=True) == [14]
+    assert left(tmp_path, last=1, every=100, best="other") == [14]
+
+
+def test_an_equal_newer_checkpoint_is_the_best(tmp_path):
+    for step in (2, 4, 6):
+        save(tmp_path, step, loss=float(step > 4))
+    assert left(tmp_path, last=1, best="loss") == [4, 6]
+
+
+@pytest.mark.parametrize("keep", [files.Keep(1), files.Keep(1, every=4), files.Keep(1, best="loss")])
+def test_a_crash_while_pruning_leaves_the_newest_and_nothing_half_deleted(tmp_path, monkeypatch, keep):
+    newest = [save(tmp_path, step, loss=float(-step)) for step in (2, 3, 5)][-1]
+
+    def crash(path, **_):
+        (path / files.STATE).unlink()
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files.shutil, "rmtree", crash)
+        with pytest.raises(KeyboardInterrupt):
+            files.prune(tmp_path, keep)
+    assert files.newest_complete(tmp_path) == newest
+    for path in files.folders(tmp_path):
+        if (path / files.MARKER).exists():
+            files.verify(path)
+    assert left(tmp_path, last=1) == [5]
 
 
 def test_marker_tells_sizes_and_hashes(tmp_path):

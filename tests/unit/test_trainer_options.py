@@ -18,6 +18,12 @@ def test_defaults_are_fine_and_mistakes_are_told():
         assert part in told
 
 
+def test_the_best_is_judged_where_checkpoints_are():
+    assert TrainerConfig(best="eval/loss", val_every=100, ckpt_every=50).problems("trainer") == []
+    told = " ".join(TrainerConfig(best="eval/loss", best_is="max", val_every=50, ckpt_every=100).problems("trainer"))
+    assert "val_every=50 must be a multiple of ckpt_every=100" in told and "trainer.best_is='max'" in told
+
+
 def test_strategy_single_is_one_process():
     with pytest.raises(InputError, match="one process"):
         strategy_of(TrainerConfig(strategy="single"), 2, "cpu")
