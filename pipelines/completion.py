@@ -15,7 +15,7 @@ from pipelines.run_directory import RunDirectory, global_rank, write_atomically
 _MODEL = ("seed", "clock", "window", "codec", "data", "diffusion", "orchestrator", "trainer.max_steps",
           "trainer.precision")
 _DEPENDS: dict[str, tuple[str, ...]] = {
-    "prepare": ("prepare", "seed"),
+    "prepare": ("prepare", "intake", "seed"),
     "encode": ("codec", "clock", "data.shards", "data.val_shards", "data.speech_shards", "data.size", "data.phases",
                "data.latent_dtype", "data.codec_clips", "data.max_clips"),
     "orchestrator": (*_MODEL, "stages.orchestrator"),

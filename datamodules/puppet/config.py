@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+RECIPES = ("puppet", "videos", "grid", "speech")
+
 
 @dataclass
 class PrepareConfig:
-    """The puppet data set: how many clips, who speaks, what is said, how it is drawn."""
+    """Which data set is made; of the puppet: how many clips, who speaks, what is said, how it is drawn."""
 
+    recipe: str = "puppet"
+    """``puppet``: the drawn one (all other options here). Or recordings in ``input=DIR`` (options: ``intake``): any
+    ``videos``; ``grid``, the corpus as published; ``speech``, sound with text alone."""
     clips: int = 160
     """Training clips."""
     val_clips: int = 16
@@ -49,3 +54,9 @@ class PrepareConfig:
     """Processes that draw; 0: in this process. The result does not depend on it."""
     seed: int = 0
     """Seed of looks, voices, sentences and motion."""
+
+    def problems(self) -> list[str]:
+        """Everything that is wrong with these values, in words (the puppet's own are checked by its recipe)."""
+        if self.recipe in RECIPES:
+            return []
+        return [f"prepare.recipe={self.recipe!r} must be one of {', '.join(RECIPES)}"]

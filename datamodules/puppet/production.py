@@ -13,8 +13,8 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+from datamodules.media import encode_mp4, encode_wav
 from datamodules.puppet.config import PrepareConfig
-from datamodules.puppet.media import encode_mp4, encode_wav
 from datamodules.puppet.recipe import ClipPlan, ShardPlan, plan_shards
 from datamodules.puppet.take import describe, make_take
 from datamodules.shard_writer import ShardWriter

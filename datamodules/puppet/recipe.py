@@ -71,7 +71,7 @@ def plan_shards(cfg: PrepareConfig) -> list[ShardPlan]:
     """
     check(cfg)
     shards: list[ShardPlan] = []
-    base = {k: v for k, v in asdict(cfg).items() if k not in ("workers", "clips", "val_clips", "shard_clips")}
+    base = {k: v for k, v in asdict(cfg).items() if k not in ("recipe", "workers", "clips", "val_clips", "shard_clips")}
     code = source_fingerprint()
     for split, count in (("train", cfg.clips), ("val", cfg.val_clips)):
         clips = _plan_clips(cfg, split, count)
@@ -105,9 +105,10 @@ def _fixed_sentences(cfg: PrepareConfig, split: str) -> tuple[str, ...]:
 
 
 def source_fingerprint() -> str:
-    """sha256 over this package's source: shards made by other code are made again."""
+    """sha256 over this package's source and the encoders: shards made by other code are made again."""
     digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.glob("*.py")):
+    package = Path(__file__).parent
+    for path in [*sorted(package.glob("*.py")), package.parent / "media.py"]:
         digest.update(path.read_bytes())
     return digest.hexdigest()
 

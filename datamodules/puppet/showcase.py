@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from datamodules.media import encode_wav
 from datamodules.puppet.config import PrepareConfig
 from datamodules.puppet.identity import make_identity
-from datamodules.puppet.media import encode_wav
 from datamodules.puppet.performance import Performance
 from datamodules.puppet.puppet import render
 from datamodules.puppet.recipe import ClipPlan, held_out_seed, identity_seed

@@ -31,6 +31,11 @@ def _files(cfg: RunConfig) -> list[str]:
     folder = cfg.orchestrator.pretrained
     if cfg.orchestrator.tokenizer == "pretrained" and not folder:
         found.append("orchestrator.tokenizer=pretrained needs orchestrator.pretrained=FOLDER, a Qwen2-family model")
+    makes = cfg.stage == "prepare" or (cfg.stage == "all" and "prepare" in cfg.chain and cfg.data.shards is None)
+    if makes and cfg.prepare.recipe != "puppet" and not cfg.intake.input:
+        found.append(f"recipe={cfg.prepare.recipe} needs input=DIR, the folder of the recordings")
+    if cfg.stage == "prepare" and cfg.prepare.recipe == "puppet" and cfg.intake.input:
+        found.append(f"input={cfg.intake.input} is read with recipe=videos, grid or speech; the puppet is drawn")
     if folder and not (Path(folder) / "config.json").is_file():
         found.append(f"orchestrator.pretrained={folder} holds no config.json: expected a Hugging Face model folder")
     return found
@@ -128,7 +133,7 @@ def _sizes(cfg: RunConfig) -> list[str]:
         near = pixels * max(1, round(cfg.data.size / pixels))
         found.append(f"data.size={cfg.data.size} must be a multiple of {pixels} pixels (a token: the codec's stride "
                      f"{VIDEO_STRIDE} x denoiser.patch={cfg.denoiser.patch}), for example {near}")
-    uses_puppet = cfg.data.shards is None and (
+    uses_puppet = cfg.data.shards is None and cfg.prepare.recipe == "puppet" and (
         cfg.stage in ("prepare", "encode") or (cfg.stage == "all" and "prepare" in cfg.chain))
     if uses_puppet and cfg.prepare.fps != cfg.clock.fps:
         found.append(f"prepare.fps={cfg.prepare.fps:g} and clock.fps={cfg.clock.fps:g} must be equal, "

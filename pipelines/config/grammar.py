@@ -11,7 +11,8 @@ FLAGS = ("--help", "--cfg", "--dry-run")
 _SHORT = {"-h": "--help", "-c": "--cfg"}
 _SPARED = {"transcript": "stream.transcript", "reference": "stream.reference", "voice": "stream.voice",
            "model": "stream.model",
-           "protocol": "evaluate.protocol", "clips": "evaluate.folder"}
+           "protocol": "evaluate.protocol", "clips": "evaluate.folder",
+           "recipe": "prepare.recipe", "input": "intake.input"}
 
 
 @dataclass
@@ -52,9 +53,9 @@ def parse(argv: list[str]) -> CommandLine:
 def canonical(key: str, stage: str) -> str:
     """The full path of a key that may be written short.
 
-    ``transcript reference voice model clips`` and ``out from`` name what the stage reads and writes, ``protocol`` how
-    it measures; ``teacher.lr`` and ``stage.teacher.lr`` are ``stages.teacher.lr``; ``tracking.uri`` is
-    ``callbacks.tracking.uri``.
+    ``transcript reference voice model clips input`` and ``out from`` name what the stage reads and writes, ``recipe``
+    and ``protocol`` how it works; ``teacher.lr`` and ``stage.teacher.lr`` are ``stages.teacher.lr``;
+    ``tracking.uri`` is ``callbacks.tracking.uri``.
     """
     if key in _SPARED:
         return _SPARED[key]

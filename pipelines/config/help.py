@@ -17,7 +17,7 @@ from pipelines.config.places import CONF, choices
 from pipelines.config.schema import STAGES, TRAINING, RunConfig
 
 _ABOUT = {
-    "prepare": "make the embedded puppet data set",
+    "prepare": "make the puppet data set, or shards of recordings: recipe= input=",
     "encode": "fit or load the codecs, turn clips into latents",
     "orchestrator": "pretrain the orchestrator and its pointer on speech",
     "teacher": "train the joint audio-video denoiser",

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from callbacks.config import CallbackConfig
 from datamodules.config import DataConfig
+from datamodules.intake.config import IntakeConfig
 from datamodules.puppet.config import PrepareConfig
 from lightning_modules.config import DmdStage, OrchestratorStage, RolloutStage, TeacherStage
 from pipelines.trainer_config import TrainerConfig
@@ -106,7 +107,9 @@ class RunConfig:
     window: WindowConfig = field(default_factory=WindowConfig)
     """How much context one chunk sees."""
     prepare: PrepareConfig = field(default_factory=PrepareConfig)
-    """The embedded puppet data set."""
+    """The data set that is made: the embedded puppet, unless ``recipe=`` says otherwise."""
+    intake: IntakeConfig = field(default_factory=IntakeConfig)
+    """Recordings made into shards: ``recipe=videos``, ``grid`` or ``speech``."""
     data: DataConfig = field(default_factory=DataConfig)
     """Shards and the composition of items."""
     codec: CodecConfig = field(default_factory=CodecConfig)

@@ -16,7 +16,7 @@ from datamodules.compose import ItemComposer
 from datamodules.config import DataConfig
 from datamodules.conform import extend_frames, extend_wave, fit_frames, fit_rate, fit_wave
 from datamodules.latent_shards import LatentStore
-from datamodules.puppet.media import encode_mp4, encode_wav
+from datamodules.media import encode_mp4, encode_wav
 from pipelines.config.schema import RunConfig
 from pipelines.run_directory import RunDirectory
 from pipelines.stages import encode

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from datamodules.clip_reader import iterate_shard, read_clips
-from datamodules.puppet.media import encode_mp4, encode_wav
+from datamodules.media import encode_mp4, encode_wav
 from datamodules.quarantine import Quarantine
 from datamodules.shard_writer import ShardWriter
 from datamodules.shards import ShardIndex, expand_shards, index_shards, sha256_of, split_shards

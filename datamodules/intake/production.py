@@ -1,0 +1,127 @@
+"""All recordings of a folder, one after another or in several processes; each is kept as soon as it is finished."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+from datamodules.intake.config import IntakeConfig
+from datamodules.intake.listing import list_sources
+from datamodules.intake.models import ModelPaths, open_models
+from datamodules.intake.packing import pack
+from datamodules.intake.rejection import Rejected, Rejection
+from datamodules.intake.report import write_report
+from datamodules.intake.sample import Taken
+from datamodules.intake.sources import Source
+from datamodules.intake.speech_take import take_speech
+from datamodules.intake.staging import SourceRecord, Staging
+from datamodules.intake.video_take import take_video
+from datamodules.shards import ShardIndex
+from streamchar.errors import DataError, InputError, StreamCharError
+
+log = logging.getLogger(__name__)
+Report = Callable[[SourceRecord], None]
+
+
+def take(source: Source, recipe: str, cfg: IntakeConfig, folder: Path) -> SourceRecord:
+    """Make the clips of one recording and keep them; whatever is wrong with it becomes a rejection. Runs in a worker.
+
+    Raises:
+        InputError: for what concerns all recordings: a model that cannot be loaded.
+        OSError: a full disk.
+    """
+    models = open_models(ModelPaths.of(cfg))
+    try:
+        taken = take_speech(source, cfg, models) if recipe == "speech" else take_video(source, cfg, models)
+    except Rejected as no:
+        taken = Taken([], [Rejection(str(source.path), 0.0, None, no.reason, no.detail)])
+    except StreamCharError:
+        raise
+    except Exception as error:  # one odd file must not cost all the others
+        log.warning("%s: %s", source.path, error, exc_info=True)
+        taken = Taken([], [Rejection(str(source.path), 0.0, None, "crashed", f"{type(error).__name__}: {error}")])
+    return Staging(folder, recipe, cfg).keep(source, taken)
+
+
+def produce(recipe: str, cfg: IntakeConfig, folder: Path, begin: Callable[[int], None] = lambda _: None,
+            report: Report = lambda _: None) -> tuple[ShardIndex, dict[str, Any]]:
+    """Make ``shards/``, ``report.json`` and ``contact_sheet.jpg`` of all recordings in ``cfg.input``; returns the
+    shards' index and the report's summary.
+
+    Args:
+        recipe: videos, grid or speech.
+        folder: of the stage; ``sources/`` below it keeps what is finished.
+        begin: called with the number of recordings.
+        report: called with each record, kept ones included.
+
+    Raises:
+        InputError: missing models or input, a full disk; DataError: not one clip could be made.
+    """
+    ModelPaths.of(cfg).check(faces=recipe != "speech")
+    sources = list_sources(recipe, cfg.input)
+    staging = Staging(folder / "sources", recipe, cfg)
+    staging.clean(s.key for s in sources)
+    begin(len(sources))
+    records = {s.key: r for s in sources if (r := staging.finished(s)) is not None}
+    for record in records.values():
+        report(record)
+    missing = [s for s in sources if s.key not in records]
+    try:
+        for record in _records(missing, recipe, cfg, staging):
+            records[record.key] = record
+            report(record)
+        ordered = [records[s.key] for s in sources]
+        index = pack(ordered, staging, folder / "shards", recipe, cfg.val_share, cfg.shard_clips)
+    except OSError as error:
+        raise InputError(f"cannot write to {folder}: {error.strerror or error}; free some space or choose another "
+                         "root=; finished recordings are kept and the next run goes on from them") from error
+    summary = write_report(ordered, staging, folder)
+    if not index.samples:
+        raise DataError(f"no clip could be made of {len(sources)} recordings; {_reasons(summary)}; "
+                        f"{folder / 'report.json'} names them")
+    return index, summary
+
+
+def _records(sources: Sequence[Source], recipe: str, cfg: IntakeConfig, staging: Staging) -> Iterator[SourceRecord]:
+    workers = min(cfg.workers, len(sources))
+    if workers < 2:
+        for source in sources:
+            yield take(source, recipe, cfg, staging.folder)
+        return
+    left = list(sources)
+    for record in _in_pool(left, workers, recipe, cfg, staging.folder):
+        left = [s for s in left if s.key != record.key]
+        yield record
+    for source in left:  # a process died: alone, each shows whether it was the one
+        found = list(_in_pool([source], 1, recipe, cfg, staging.folder))
+        dead = Taken([], [Rejection(str(source.path), 0.0, None, "crashed")])
+        yield found[0] if found else staging.keep(source, dead)
+
+
+def _in_pool(sources: Sequence[Source], workers: int, recipe: str, cfg: IntakeConfig,
+             folder: Path) -> Iterator[SourceRecord]:
+    """Records as they are finished; ends early, without an error, where a process dies."""
+    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
+    try:
+        waiting = list(sources)[::-1]
+        running: set[Future[SourceRecord]] = set()
+        while waiting or running:
+            # No more than are worked on, so that Ctrl-C leaves nothing in the queue to wait for.
+            while waiting and len(running) < workers:
+                running.add(pool.submit(take, waiting.pop(), recipe, cfg, folder))
+            done, running = wait(running, return_when=FIRST_COMPLETED)
+            for future in done:
+                yield future.result()
+    except BrokenProcessPool:
+        return
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _reasons(summary: dict[str, Any]) -> str:
+    return ", ".join(f"{count} x {reason}" for reason, count in summary["reasons"].items())

@@ -1,0 +1,64 @@
+"""One recording: its key, its speaker and where its text is."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from datamodules.intake.transcripts import READERS
+
+NOT_RECORDINGS = (*READERS, ".csv", ".md", ".lab", ".png", ".jpg", ".jpeg")
+"""Endings of what lies beside recordings; every other file is tried."""
+SPEAKERLESS = {"wavs", "wav", "audio", "video", "videos", "clips", "mp3"}
+
+
+@dataclass(frozen=True)
+class Source:
+    """One recording: ``key`` (unique, without dots), ``path``, ``speaker``, and its text: the file that holds it, or
+    the words themselves."""
+
+    key: str
+    path: Path
+    speaker: str
+    transcript: Path | None = None
+    text: str | None = None
+
+    def fingerprint(self) -> str:
+        """Hash of what decides the result: the files by name, size and time of change."""
+        parts: list[Any] = [self.key, self.speaker, self.text]
+        for path in (self.path, self.transcript):
+            if path is not None:
+                stat = path.stat()
+                parts += [path.name, stat.st_size, stat.st_mtime_ns]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+
+
+def recordings(root: Path) -> Iterable[Path]:
+    """All files below ``root`` that may be recordings, hidden ones left out."""
+    for path in sorted(root.rglob("*")):
+        hidden = any(part.startswith(".") for part in path.relative_to(root).parts)
+        if path.is_file() and not hidden and path.suffix.lower() not in NOT_RECORDINGS:
+            yield path
+
+
+def speaker_of(path: Path, root: Path, transcript: Path | None) -> str:
+    """The ``speaker`` of the JSON beside a recording, else the first sub-folder's name, else the recording itself."""
+    if transcript is not None and transcript.suffix == ".json":
+        try:
+            data = json.loads(transcript.read_text())
+            if isinstance(data, dict) and data.get("speaker"):
+                return str(data["speaker"])
+        except (ValueError, OSError):
+            pass  # it is reported where it is read
+    folders = [p for p in path.relative_to(root).parts[:-1] if p.lower() not in SPEAKERLESS]
+    return folders[0] if folders else slug(path.stem)
+
+
+def slug(name: str) -> str:
+    """A name as part of a key: letters, digits, ``_`` and ``-``."""
+    return re.sub(r"[^\w-]+", "-", name, flags=re.ASCII).strip("-") or "x"

@@ -1,0 +1,129 @@
+"""What has been made of each recording so far: a small tar and a record, both whole or not there.
+
+This is what makes the work resumable: a recording whose files and options are unchanged is never read again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from datamodules.intake.config import IntakeConfig
+from datamodules.intake.rejection import Rejection
+from datamodules.intake.sample import Taken
+from datamodules.intake.sources import Source
+from datamodules.shard_writer import ShardWriter
+
+VERSION = 1
+"""Raised when the same recording and options give another result."""
+NEUTRAL = ("input", "workers", "val_share", "shard_clips")
+"""Options that do not change what is made of a recording."""
+
+
+@dataclass
+class SourceRecord:
+    """One recording's result: the ``clips`` (key, seconds, speaker and what was measured) in its tar, and what was
+    rejected."""
+
+    key: str
+    file: str
+    recipe: str
+    clips: list[dict[str, Any]] = field(default_factory=list)
+    rejections: list[Rejection] = field(default_factory=list)
+
+
+class Staging:
+    """The folder of tars, stills and records.
+
+    Args:
+        folder: ``prepare/sources``.
+        recipe: videos, grid or speech.
+        cfg: the options.
+    """
+
+    def __init__(self, folder: Path, recipe: str, cfg: IntakeConfig) -> None:
+        self.folder = folder
+        options = {k: v for k, v in asdict(cfg).items() if k not in NEUTRAL}
+        # Models count by what they are called and how large they are, wherever they lie.
+        options |= {k: _identity(options[k]) for k in ("detector", "vad", "asr", "aligner")}
+        self._options = json.dumps([VERSION, recipe, options], sort_keys=True)
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def recipe_of(self, source: Source) -> str:
+        """Fingerprint of all that decides a recording's result."""
+        return hashlib.sha256((self._options + source.fingerprint()).encode()).hexdigest()[:16]
+
+    def tar(self, key: str) -> Path:
+        """The recording's clips."""
+        return self.folder / f"{key}.tar"
+
+    def still(self, key: str) -> Path:
+        """One picture of each of its clips, side by side."""
+        return self.folder / f"{key}.jpg"
+
+    def finished(self, source: Source) -> SourceRecord | None:
+        """The record of an earlier run, where it still holds."""
+        try:
+            row = json.loads((self.folder / f"{source.key}.json").read_text())
+            record = SourceRecord(**{**row, "rejections": [Rejection(**r) for r in row["rejections"]]})
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        good = record.recipe == self.recipe_of(source) and (not record.clips or self.tar(source.key).is_file())
+        return record if good else None
+
+    def keep(self, source: Source, taken: Taken) -> SourceRecord:
+        """Write a recording's clips, then its record, which marks it finished."""
+        rows = []
+        (self.folder / f"{source.key}.json").unlink(missing_ok=True)
+        if taken.samples:
+            with ShardWriter(self.tar(source.key)) as writer:
+                for sample in taken.samples:
+                    writer.write(sample.key, sample.files, sample.seconds)
+                    meta = sample.meta
+                    rows.append({"key": sample.key, "seconds": sample.seconds, "speaker": meta["speaker"],
+                                 "text": meta["text"], "measured": meta["measured"]})
+        stills = [s.still for s in taken.samples if s.still is not None]
+        if stills:
+            _save_stills(stills, self.still(source.key))
+        record = SourceRecord(source.key, str(source.path), self.recipe_of(source), rows, taken.rejections)
+        _write(self.folder / f"{source.key}.json", json.dumps(asdict(record)).encode())
+        return record
+
+    def clean(self, keys: Iterable[str]) -> None:
+        """Remove what was left half-written, and what belongs to recordings that are gone."""
+        known = set(keys)
+        for path in self.folder.iterdir():
+            if path.name.startswith(".") or path.stem not in known:
+                path.unlink()
+
+
+def _save_stills(stills: list[Any], path: Path, size: int = 96) -> None:
+    from PIL import Image
+
+    row = Image.new("RGB", (size * len(stills), size))
+    for i, still in enumerate(stills):
+        row.paste(Image.fromarray(still).resize((size, size), Image.Resampling.BOX), (i * size, 0))
+    body = io.BytesIO()
+    row.save(body, "JPEG", quality=85)
+    _write(path, body.getvalue())
+
+
+def _write(path: Path, body: bytes) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.write_bytes(body)
+    os.replace(temporary, path)
+
+
+def _identity(model: str | None) -> list[Any] | None:
+    """Name and sizes of a model's files."""
+    if not model:
+        return None
+    path = Path(model)
+    files = sorted(p for p in path.iterdir() if p.is_file()) if path.is_dir() else [path]
+    return [[p.name, p.stat().st_size] for p in files]
