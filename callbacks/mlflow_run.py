@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 import os
 from pathlib import Path
 from typing import Any
+
+from callbacks.redaction import redact
 
 log = logging.getLogger(__name__)
 
@@ -31,16 +32,22 @@ class MLflowRun:
         self.root, self.folder, self.experiment, self.name = root.absolute(), folder, experiment, name
         self.local = not uri
         self.uri = uri or f"sqlite:///{self.root / 'mlflow.db'}"
+        self._arrived: dict[str, int] = {}
         self.params, self.files = params or {}, files or []
         self.run_id = ""
         self._client: Any = None
 
     def open(self) -> None:
-        """Reopen the folder's run, or make one, and set it RUNNING; params that it has already stay as they are."""
+        """Reopen the folder's run, or make one, and set it RUNNING; params that it has already stay as they are.
+
+        Rows are sent in the order of their steps, so the latest step of a metric says what has arrived of it.
+        """
         client = self._client = _client(self.uri)
         self.run_id = self._known() or self._make()
         client.update_run(self.run_id, status="RUNNING")
-        have = client.get_run(self.run_id).data.params
+        data = client.get_run(self.run_id).data
+        have = data.params
+        self._arrived = {metric.key: metric.step for metric in data._metric_objs}
         for key, value in self.params.items():
             if key not in have:
                 client.log_param(self.run_id, key, value)
@@ -56,7 +63,7 @@ class MLflowRun:
             identity = json.loads((self.folder / IDENTITY).read_text())
         except (OSError, ValueError):
             return ""
-        if identity.get("uri") != self.uri:
+        if identity.get("uri") != redact(self.uri):
             return ""
         try:
             run = self._client.get_run(identity["run_id"])
@@ -71,7 +78,7 @@ class MLflowRun:
         run_id = str(run.info.run_id)
         self.folder.mkdir(parents=True, exist_ok=True)
         part = self.folder / f".{IDENTITY}.part"
-        part.write_text(json.dumps({"uri": self.uri, "run_id": run_id, "experiment": self.experiment}) + "\n")
+        part.write_text(json.dumps({"uri": redact(self.uri), "run_id": run_id, "experiment": self.experiment}) + "\n")
         part.replace(self.folder / IDENTITY)
         return run_id
 
@@ -87,14 +94,17 @@ class MLflowRun:
                     raise
         return str(found.experiment_id)
 
-    def send(self, rows: list[tuple[int, float, dict[str, float]]]) -> None:
-        """Send rows; values that are not finite are left out, for not every store takes them."""
+    def send(self, rows: list[dict[str, Any]]) -> None:
+        """Send rows of ``metrics.jsonl`` that have not arrived; values that were not finite are null there and are left
+        out, for not every store takes them."""
         from mlflow.entities import Metric
 
-        metrics = [Metric(key, value, int(seconds * 1000), step) for step, seconds, row in rows
-                   for key, value in row.items() if math.isfinite(value)]
+        metrics = [Metric(key, float(value), int(row["time"] * 1000), row["step"]) for row in rows
+                   for key, value in row.items() if key not in ("step", "time") and value is not None
+                   and row["step"] > self._arrived.get(key, -1)]
         for i in range(0, len(metrics), 1000):  # the most that one request may hold
             self._client.log_batch(self.run_id, metrics=metrics[i:i + 1000])
+        self._arrived |= {metric.key: metric.step for metric in metrics}
 
     def send_file(self, path: Path, folder: str) -> None:
         """Keep a copy of ``path`` among the run's artefacts."""

@@ -31,7 +31,7 @@ def open_loggers(cfg: TrackingConfig, root: Path, name: str, stage: str, folder:
     if cfg.kind == "mlflow":
         run = MLflowRun(cfg.uri, root, folder, cfg.experiment, f"{name}/{stage}", params,
                         [folder / "config.yaml", folder / "provenance.json"])
-        tracker = MLflowLogger(run, cfg.finish_s)
+        tracker = MLflowLogger(run, metrics, cfg.finish_s)
         if global_rank() == 0:
             tracker.begin()
         loggers.append(tracker)

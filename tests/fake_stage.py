@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -48,13 +50,13 @@ class FakeModule(L.LightningModule):
     chunk_seconds = 1.0
     headline_metrics = ("eval/loss",)
 
-    def __init__(self, pause: float = 0.0, width: int = 4) -> None:
+    def __init__(self, pause: float = 0.0, width: int = 4, hang: int = -1) -> None:
         super().__init__()
         self.automatic_optimization = False
         torch.manual_seed(0)
         self.student, self.critic, self.teacher = (nn.Linear(width, width) for _ in range(3))
         self.teacher.requires_grad_(False)
-        self.pause, self.iteration, self.generator_updates = pause, 0, 0
+        self.pause, self.hang, self.iteration, self.generator_updates = pause, hang, 0, 0
         self.seen: list[int] = []
         self.validated: list[int] = []
         self.pointer_records: list[PointerRecord] = []
@@ -89,6 +91,8 @@ class FakeModule(L.LightningModule):
 
     def training_step(self, batch: torch.Tensor, _: int) -> None:
         time.sleep(self.pause)
+        if self.iteration == self.hang and self.global_rank == self.trainer.world_size - 1:
+            threading.Event().wait()
         self.seen += batch.tolist()
         x = torch.sin(batch.float())[:, None] + torch.arange(self.critic.in_features) * 0.1
         critic, student = self.optimizers()
@@ -175,7 +179,8 @@ def main() -> None:
     """Train in this process; prints whether the stage is complete and which samples it saw."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     options = dict(pair.split("=", 1) for pair in sys.argv[2:])
-    module = FakeModule(float(options.pop("pause", "0")))
+    hang = int(options.pop("hang", "-1"))  # for ever, in the last rank, in a job's first life
+    module = FakeModule(float(options.pop("pause", "0")), hang=-1 if "SLURM_RESTART_COUNT" in os.environ else hang)
     numbers = {k: v if k in ("resume", "strategy", "tracking", "uri") else json.loads(v) for k, v in options.items()}
     complete, module = train(Path(sys.argv[1]), int(numbers.pop("steps")), module, **numbers)
     print("RESULT", json.dumps({"complete": complete, "seen": module.seen}))
