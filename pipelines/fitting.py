@@ -23,6 +23,7 @@ from callbacks.samples import Samples
 from callbacks.sink_checkpoint import SinkCheckpoint
 from callbacks.step_logger import StepLogger
 from callbacks.step_time import StepTime
+from callbacks.system_load import SystemLoad
 from callbacks.throughput_probe import ThroughputProbe
 from callbacks.time_limit import TimeLimit
 from callbacks.validation_ends import ValidationEnds
@@ -110,7 +111,7 @@ def watchers(job: Fit, stops: Sequence[L.Callback]) -> list[L.Callback]:
         Watchdog(job.folder / "stacks", hang_s) if hang_s else None, average, *stops,
         PointerLogging(samples) if options.pointer else None, SinkCheckpoint(),
         Checkpoints(job.folder / "checkpoints", job.trainer.ckpt_every, job.trainer.keep_last, job.about),
-        StepTime(), ThroughputProbe(options.probe_every, options.probe_chunks, weights),
+        StepTime(), SystemLoad(), ThroughputProbe(options.probe_every, options.probe_chunks, weights),
         Samples(samples, options.samples_every, weights),
         ProgressLines(job.stage) if options.progress else None, ValidationEnds()]
     return [callback for callback in found if callback is not None]

@@ -77,12 +77,18 @@ def _main(argv: list[str]) -> None:
         dry_run(cfg, console)
         return
     if not cfg.stage:
-        raise ConfigError([f"no stage given: write stage=NAME, one of {' '.join(STAGES)} all (--help tells more)"])
+        raise ConfigError([f"no stage given: write stage=NAME, one of {' '.join(STAGES)} all sync-tracking (--help "
+                           "tells more)"])
     _log_to_stdout()
     restore_data(RunDirectory.of(cfg))
     if recalled:
         console.print(recalled)
-    if cfg.stage == "all":
+    if cfg.stage == "sync-tracking":
+        from pipelines.tracking import sync_tracking  # loads the training framework
+
+        for told in sync_tracking(cfg):
+            console.print(told, soft_wrap=True)
+    elif cfg.stage == "all":
         check_alone(cfg)
         several = cfg.trainer.devices > 1
         run_all(cfg, (lambda stage_cfg: run_stage_apart(stage_cfg, argv)) if several else run_stage, console)

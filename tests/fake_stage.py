@@ -23,6 +23,7 @@ from callbacks.config import CallbackConfig, TrackingConfig
 from lightning_modules.optimizer_state import load_named_state, named_state
 from pipelines.fitting import Fit, fit
 from pipelines.resume import find_start
+from pipelines.run_directory import RunDirectory
 from pipelines.tracking import open_loggers
 from pipelines.trainer_config import TrainerConfig
 from streamchar.evaluation.records import PointerRecord, SampleVideo
@@ -169,7 +170,7 @@ def train(root: Path, steps: int, module: FakeModule | None = None, data: FakeDa
     options = CallbackConfig(TrackingConfig(tracking, uri, finish_s=60), **{"pointer": False, **(callbacks or {})})
     start = find_start(folder / "checkpoints", cfg.resume, {"seed": 0})
     step = int(start.name.split("_")[1]) if start else None
-    loggers = open_loggers(options.tracking, root, "run", "teacher", folder, step, {"seed": 0})
+    loggers = open_loggers(options.tracking, RunDirectory(root, "run"), "teacher", step, {"seed": 0})
     job = Fit("teacher", folder, steps, cfg, options, (0.5, 1), start, {"settings": {"seed": 0}, "config": "seed: 0\n"})
     module = module or FakeModule()
     return fit(job, module, data or FakeData(), loggers), module

@@ -1,12 +1,21 @@
 """Tracking: one run per stage whatever happens to its processes, and no server can hurt training."""
 
+import hashlib
 import threading
 
 import pytest
 
+from callbacks.checkpoint_files import newest_complete
 from callbacks.metrics_file import MetricsFile, cut_after
 from callbacks.mlflow_logger import MLflowLogger
-from callbacks.mlflow_run import MLflowRun
+from callbacks.mlflow_registry import register_model
+from callbacks.mlflow_run import About, MLflowRun
+from pipelines.config.compose import compose
+from pipelines.config.grammar import parse
+from pipelines.run_directory import RunDirectory
+from pipelines.stages.train import note_changes
+from pipelines.tracking import lineage, sync_tracking
+from streamchar.errors import InputError
 from tests.fake_stage import FakeModule, train
 
 
@@ -101,13 +110,19 @@ def test_a_process_that_dies_unsent_leaves_its_rows_to_the_next(tmp_path):
     assert [row["step"] for row in tracker.rows] == list(range(7))
 
 
+def runs_of(client):
+    """All runs, the chain's before its stages'."""
+    found = client.search_runs([e.experiment_id for e in client.search_experiments()])
+    return sorted(found, key=lambda run: run.info.run_name)
+
+
 def history(client, run, key="train/loss"):
     return [m.step for m in client.get_metric_history(run.info.run_id, key)]
 
 
 def test_what_a_server_has_is_not_sent_twice_and_what_it_lacks_is(tmp_path):
     mlflow = pytest.importorskip("mlflow")
-    run = MLflowRun("", tmp_path, tmp_path, "e", "r")
+    run = MLflowRun("", tmp_path, tmp_path / "c" / "s", "e", "c/s", About())
     row = {"step": 1, "time": 1.7e9, "train/loss": 1.0}
     run.open()
     run.send([row, {**row, "step": 2, "eval/loss": None}])
@@ -123,9 +138,8 @@ def test_resumed_stage_is_one_finished_run(tmp_path):
     train(tmp_path, 3, tracking="mlflow", callbacks={"samples_every": -1})
     train(tmp_path, 5, tracking="mlflow")
     client = mlflow.MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
-    runs = client.search_runs([e.experiment_id for e in client.search_experiments()])
-    assert len(runs) == 1
-    run = runs[0]
+    chain, run = runs_of(client)
+    assert chain.info.run_name == "run" and run.data.tags["mlflow.parentRunId"] == chain.info.run_id
     assert run.info.status == "FINISHED" and run.info.run_name == "run/teacher" and run.data.params == {"seed": "0"}
     assert history(client, run) == [1, 2, 3, 4, 5]
     assert [f.path for f in client.list_artifacts(run.info.run_id, "samples")] == ["samples/step_00000003_s_1.mp4"]
@@ -133,6 +147,54 @@ def test_resumed_stage_is_one_finished_run(tmp_path):
     with pytest.raises(RuntimeError, match="broken"):
         train(tmp_path, 7, tracking="mlflow", module=Broken())
     assert client.get_run(run.info.run_id).info.status == "FAILED"
+
+
+def test_stages_that_no_server_saw_are_sent_later(tmp_path):
+    mlflow = pytest.importorskip("mlflow")
+    train(tmp_path, 3, tracking="mlflow", uri="http://127.0.0.1:9", callbacks={"samples_every": -1})
+    train(tmp_path, 5, tracking="mlflow", uri="http://127.0.0.1:9")
+    cfg = compose(parse(["stage=sync-tracking", "preset=tiny", f"root={tmp_path}", "name=run", "tracking.kind=mlflow"]))
+    for _ in range(2):
+        assert sync_tracking(cfg) == ["teacher: sent, KILLED"]  # no stage's process has marked it complete
+    client = mlflow.MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
+    _, run = runs_of(client)
+    assert history(client, run) == [1, 2, 3, 4, 5] and run.data.params == {"seed": "0"}
+    assert [f.path for f in client.list_artifacts(run.info.run_id, "samples")] == ["samples/step_00000003_s_1.mp4"]
+    (tmp_path / "run/teacher/complete.json").write_text("{}")
+    assert sync_tracking(cfg) == ["teacher: sent, FINISHED"]
+    with pytest.raises(InputError, match="could not be sent"):
+        sync_tracking(compose(parse(["stage=sync-tracking", "preset=tiny", f"root={tmp_path}", "name=run",
+                                     "tracking.kind=mlflow", "tracking.uri=http://127.0.0.1:9"])))
+
+
+def test_a_changed_configuration_is_kept_as_a_difference(tmp_path):
+    train(tmp_path, 2)
+    folder = tmp_path / "run/teacher"
+    note_changes(folder, newest_complete(folder / "checkpoints"), "seed: 0\n")
+    assert not list(folder.glob("config_diff*"))
+    note_changes(folder, newest_complete(folder / "checkpoints"), "seed: 1\n")
+    assert (folder / "config_diff_00000002.txt").read_text().splitlines()[-2:] == ["-seed: 0", "+seed: 1"]
+
+
+def test_a_student_names_its_teacher(tmp_path):
+    train(tmp_path, 2, tracking="off")
+    run = RunDirectory(tmp_path, "run")
+    (run.stage("teacher") / "mlflow_run.json").write_text('{"run_id": "abc"}')
+    tags = lineage(run, "dmd")
+    assert tags["stage"] == "dmd" and tags["made_from.teacher.run"] == "abc"
+    assert "step_00000002 sha256 " in tags["made_from.teacher"] and set(lineage(run, "teacher")) == {"stage"}
+
+
+def test_an_exported_model_is_found_by_its_stage(tmp_path):
+    mlflow = pytest.importorskip("mlflow")
+    (tmp_path / "out").mkdir()
+    for data, version in ((b"first", "1"), (b"second", "2")):
+        (tmp_path / "out/model.safetensors").write_bytes(data)
+        assert register_model("", tmp_path, "streamchar-run", "rollout", tmp_path / "out", tmp_path) == version
+    found = mlflow.MlflowClient(f"sqlite:///{tmp_path}/mlflow.db").get_model_version_by_alias(
+        "streamchar-run", "rollout")
+    assert found.version in (2, "2") and found.source == (tmp_path / "out").as_uri()
+    assert found.tags == {"stage": "rollout", "sha256": hashlib.sha256(b"second").hexdigest()}
 
 
 def test_unreachable_server_leaves_training_alone(tmp_path, caplog):

@@ -13,9 +13,10 @@ from pathlib import Path
 import mlflow
 import pytest
 
+from callbacks import checkpoint_files as files
 from tests.slurm.cluster import Cluster, end_process, wait_for
 from tests.slurm.same import assert_same
-from tests.slurm.tiny_run import EVERYWHERE, STEPS, Job, submit_rollout, without_rollout
+from tests.slurm.tiny_run import CHECKOUT, EVERYWHERE, STEPS, Job, submit_rollout, without_rollout
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
@@ -131,3 +132,25 @@ def test_one_member_of_an_array_is_queued_again_alone(chained, cluster: Cluster,
     assert [member.end() for member in outs] == ["COMPLETED", "COMPLETED"], outs[1].said()
     assert [cluster.job(member.number)["Restarts"] for member in outs] == ["0", "1"]
     assert_same(root / "a0/rollout", root / "a1/rollout")
+
+
+HANG = """#!/usr/bin/env bash
+#SBATCH --nodes=2 --ntasks-per-node=1 --requeue --open-mode=append
+cd {checkout}
+source slurm/environment.sh
+launch {root}/run/teacher/checkpoints -m tests.fake_stage {root} steps=12 hang=5 hang_minutes=0.1 strategy=ddp
+"""
+
+
+def test_a_rank_that_hangs_leaves_all_stacks_and_the_job_is_queued_again(cluster: Cluster, tmp_path: Path,
+                                                                         out: Path) -> None:
+    script = tmp_path / "job.sh"
+    script.write_text(HANG.format(checkout=CHECKOUT, root=tmp_path / "root"))
+    number = cluster.run("sbatch", "--parsable", f"--output={out}", str(script)).strip()
+    job = Job(cluster, number, out)
+    wait_for("the requeue", lambda: f"job {number} ended with code 1 after a new checkpoint" in job.said(), 300)
+    stacks = [(tmp_path / f"root/run/teacher/stacks/rank_0000{rank}.txt").read_text() for rank in (0, 1)]
+    assert all("training_step" in stack for stack in stacks) and "in wait" in stacks[1]
+    cluster.release(number)
+    assert job.end() == "COMPLETED", job.said()
+    assert files.step_of(files.newest_complete(tmp_path / "root/run/teacher/checkpoints")) == 12
