@@ -151,6 +151,8 @@ def verify(path: Path) -> dict[str, Any]:
     """
     marker = read_marker(path)
     for name, wanted in marker["files"].items():
+        if Path(name).name != name:
+            raise CheckpointError(f"{path / MARKER} names {name!r}, a file outside of the checkpoint; do not use it")
         file = path / name
         size = file.stat().st_size if file.is_file() else -1
         if size != wanted["size"]:

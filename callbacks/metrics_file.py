@@ -32,6 +32,8 @@ class MetricsFile(StepLogger):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with self.path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(line) + "\n")
+                file.flush()
+                os.fsync(file.fileno())  # a checkpoint may follow: a node that dies must not lose the rows before it
         except OSError as error:
             if not self._warned:
                 log.warning("%s cannot be written (%s): steps are missing from it from %d on", self.path, error, step)
@@ -45,16 +47,49 @@ def _number(value: float) -> float | int | None:
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
-    """All whole rows of a metrics file; a line cut by a crash is left out."""
-    rows = []
+    """One row for every step of a metrics file; a line cut by a crash is left out.
+
+    A step has two lines where a process stopped after it and the next one made up for its validation.
+    """
+    rows: dict[int, dict[str, Any]] = {}
     for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
-        try:
-            row = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(row, dict) and "step" in row:
-            rows.append(row)
-    return rows
+        if (row := _row(line)) is not None:
+            rows[row["step"]] = rows.get(row["step"], {}) | row
+    return list(rows.values())
+
+
+def _row(line: str) -> dict[str, Any] | None:
+    try:
+        row = json.loads(line)
+    except ValueError:
+        return None
+    return row if isinstance(row, dict) and "step" in row else None
+
+
+class RowsReader:
+    """Follows a metrics file: rows are looked at, and passed only when they have been dealt with."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._at = self._next = 0
+
+    def peek(self, most: int) -> list[dict[str, Any]]:
+        """Up to ``most`` of the next whole rows; a line that is still being written is none yet."""
+        rows: list[dict[str, Any]] = []
+        if not self.path.exists():
+            return rows
+        with self.path.open("rb") as file:
+            file.seek(self._at)
+            while len(rows) < most and (line := file.readline()).endswith(b"\n"):
+                self._next = file.tell()
+                row = _row(line.decode("utf-8", "replace"))
+                if row is not None:
+                    rows.append(row)
+        return rows
+
+    def advance(self) -> None:
+        """Pass what :meth:`peek` has shown."""
+        self._at = self._next
 
 
 def cut_after(path: Path, step: int | None) -> None:

@@ -1,27 +1,27 @@
-"""MLflow tracking that can neither slow a run down nor end it.
+"""MLflow tracking that can neither slow a run down nor end it, nor lose or repeat a step.
 
-Everything goes through one background thread in batches. A tracking server that is down or broken costs one warning;
-what could not be sent is tried again later, and ``metrics.jsonl`` has all of it anyway. The run's id is kept in the
-stage's folder and reopened by the next process, so that a resumed stage is one run.
+What is sent is what ``metrics.jsonl`` holds: a background thread follows that file. The server itself says how far it
+has come, for every metric, so a run that was cut off, a server that was away for hours and a batch whose answer got
+lost all end the same way: the rest is sent, and nothing twice. A server that is down costs one warning;
+``stage=sync-tracking`` sends later what a stage could not.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections import deque
 from pathlib import Path
 from typing import Any, Protocol
 
 from lightning.pytorch.utilities import rank_zero_only
 
+from callbacks.metrics_file import RowsReader
+from callbacks.redaction import redact
 from callbacks.step_logger import StepLogger
 
 log = logging.getLogger(__name__)
 
-BACKLOG = 20_000
-"""Rows kept while the server is away."""
 RETRY_S = 30.0
 BATCH = 100
 
@@ -30,10 +30,10 @@ class Tracker(Protocol):
     """The run that rows and files are sent to."""
 
     def open(self) -> None:
-        """Create or reopen the run and set it RUNNING."""
+        """Create or reopen the run, set it RUNNING, and ask how far it has come."""
 
-    def send(self, rows: list[tuple[int, float, dict[str, float]]]) -> None:
-        """Send rows of (step, seconds since 1970, metrics)."""
+    def send(self, rows: list[dict[str, Any]]) -> None:
+        """Send rows of ``metrics.jsonl``, leaving out what has arrived already."""
 
     def send_file(self, path: Path, folder: str) -> None:
         """Keep a copy of a file."""
@@ -46,21 +46,25 @@ class Tracker(Protocol):
 
 
 class MLflowLogger(StepLogger):
-    """Sends rows, files and tags to a :class:`Tracker` from a background thread.
+    """Sends a stage's rows, files and tags to a :class:`Tracker` from a background thread.
 
     Args:
         tracker: where to.
+        mirror: the stage's ``metrics.jsonl``; the logger that writes it stands before this one.
         finish_s: seconds to wait at the end for what is still unsent.
     """
 
-    def __init__(self, tracker: Tracker, finish_s: float = 60.0) -> None:
+    def __init__(self, tracker: Tracker, mirror: Path, finish_s: float = 60.0) -> None:
         super().__init__()
         self.tracker, self.finish_s = tracker, finish_s
-        self._jobs: deque[tuple[str, Any]] = deque(maxlen=BACKLOG)
+        self._rows = RowsReader(mirror)
+        self._jobs: deque[tuple[str, Any]] = deque()
         self._wake = threading.Condition()
+        self._news = True
         self._status: str | None = None
         self._opened = self._warned = False
         self._thread: threading.Thread | None = None
+        self.in_time = True
 
     @rank_zero_only
     def begin(self) -> None:
@@ -69,7 +73,9 @@ class MLflowLogger(StepLogger):
         self._thread.start()
 
     def write(self, step: int, row: dict[str, float]) -> None:
-        self._put("row", (step, time.time(), row))
+        with self._wake:
+            self._news = True
+            self._wake.notify()
 
     @rank_zero_only
     def log_file(self, path: Path, folder: str = "") -> None:
@@ -82,14 +88,16 @@ class MLflowLogger(StepLogger):
 
     @rank_zero_only
     def finish(self, status: str) -> None:
+        """End the run; ``in_time`` tells whether all of it got through."""
         self.flush()
         with self._wake:
-            self._status = status
+            self._status, self._news = status, True
             self._wake.notify()
         if self._thread is not None:
             self._thread.join(self.finish_s)
             if self._thread.is_alive():
                 self._warn(f"still busy after {self.finish_s:g} s")
+                self.in_time = False
 
     def _put(self, kind: str, value: Any) -> None:
         with self._wake:
@@ -100,43 +108,43 @@ class MLflowLogger(StepLogger):
         """The thread: send what there is; after a failure wait, keep it, and try again; one last try at the end."""
         while True:
             with self._wake:
-                self._wake.wait_for(lambda: bool(self._jobs) or self._status is not None)
+                self._wake.wait_for(lambda: bool(self._jobs) or self._news)
+                self._news = False
             last = self._status is not None
             try:
                 if not self._opened:
                     self.tracker.open()
                     self._opened = True
-                while self._jobs:
-                    self._send_some()
+                self._send_all()
                 if last:
                     self.tracker.close(str(self._status))
                     return
             except Exception as error:  # whatever a server or its client does, the run goes on
-                self._warn(f"{type(error).__name__}: {str(error)[:160]}")
+                self._opened = False  # what arrived of a request that failed is for the server to say
+                self._warn(f"{type(error).__name__}: {redact(str(error))[:160]}")
                 if last:
+                    self.in_time = False
                     return
                 with self._wake:
+                    self._news = True
                     self._wake.wait_for(lambda: self._status is not None, RETRY_S)
 
-    def _send_some(self) -> None:
-        """Send up to ``BATCH`` jobs of the first one's kind; they leave the queue only when they are through."""
-        jobs = list(self._jobs)[:BATCH]
-        kind = jobs[0][0]
-        count = next((i for i, job in enumerate(jobs) if job[0] != kind), len(jobs)) if kind == "row" else 1
-        if kind == "row":
-            self.tracker.send([value for _, value in jobs[:count]])
-        elif kind == "file":
-            path, folder = jobs[0][1]
-            if path.exists():
-                self.tracker.send_file(path, folder)
-        else:
-            self.tracker.tag(*jobs[0][1])
-        with self._wake:
-            for _ in range(min(count, len(self._jobs))):
-                self._jobs.popleft()
+    def _send_all(self) -> None:
+        """Rows first, then files and tags; each is given up only when it is through."""
+        while rows := self._rows.peek(BATCH):
+            self.tracker.send(rows)
+            self._rows.advance()
+        while self._jobs:
+            kind, value = self._jobs[0]
+            if kind == "tag":
+                self.tracker.tag(*value)
+            elif value[0].exists():
+                self.tracker.send_file(*value)
+            self._jobs.popleft()
 
     def _warn(self, what: str) -> None:
         if not self._warned:
             self._warned = True
             log.warning("MLflow tracking fails (%s); training goes on, metrics.jsonl has everything, and sending is "
-                        "tried again every %g s (callbacks.tracking.kind=off turns it off)", what, RETRY_S)
+                        "tried again every %g s, and by stage=sync-tracking (callbacks.tracking.kind=off turns it off)",
+                        what, RETRY_S)

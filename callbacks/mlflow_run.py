@@ -1,17 +1,35 @@
-"""One MLflow run per stage folder: made once, reopened by every later process, on local sqlite by default."""
+"""One MLflow run per stage folder: made once, reopened by every later process, on local sqlite by default.
+
+The stages of one chain are children of a run of its own, called by the chain's name.
+"""
 
 from __future__ import annotations
 
 import json
 import logging
-import math
 import os
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from callbacks.redaction import redact
 
 log = logging.getLogger(__name__)
 
 IDENTITY = "mlflow_run.json"
+
+
+@dataclass
+class About:
+    """What a run is told of besides its metrics.
+
+    params: science settings, written once when the run is made. tags: what it was made from. files: kept as artefacts
+    where they exist.
+    """
+
+    params: dict[str, Any] = field(default_factory=dict)
+    tags: dict[str, str] = field(default_factory=dict)
+    files: list[Path] = field(default_factory=list)
 
 
 class MLflowRun:
@@ -20,43 +38,46 @@ class MLflowRun:
     Args:
         uri: tracking URI; empty: ``sqlite:///ROOT/mlflow.db`` with artefacts in ``ROOT/mlartifacts``.
         root: folder of all runs.
-        folder: the stage's folder, where the run's id is kept.
-        experiment, name: what it is called.
-        params: science settings, written once when the run is made.
-        files: configuration files kept as artefacts, when they exist.
+        folder: the stage's folder, where the run's id is kept; the chain's is kept in the folder above.
+        experiment, name: what it is called, ``CHAIN/STAGE``.
+        about: params, tags and files.
     """
 
-    def __init__(self, uri: str, root: Path, folder: Path, experiment: str, name: str,
-                 params: dict[str, Any] | None = None, files: list[Path] | None = None) -> None:
+    def __init__(self, uri: str, root: Path, folder: Path, experiment: str, name: str, about: About) -> None:
         self.root, self.folder, self.experiment, self.name = root.absolute(), folder, experiment, name
         self.local = not uri
-        self.uri = uri or f"sqlite:///{self.root / 'mlflow.db'}"
-        self.params, self.files = params or {}, files or []
+        self.uri = tracking_uri(uri, root)
+        self.about = about
+        self._arrived: dict[str, int] = {}
         self.run_id = ""
         self._client: Any = None
 
     def open(self) -> None:
-        """Reopen the folder's run, or make one, and set it RUNNING; params that it has already stay as they are."""
-        client = self._client = _client(self.uri)
-        self.run_id = self._known() or self._make()
+        """Reopen the folder's run, or make one, and set it RUNNING; params that it has already stay as they are.
+
+        Rows are sent in the order of their steps, so the latest step of a metric says what has arrived of it.
+        """
+        client = self._client = client_of(self.uri)
+        chain = self._known(self.folder.parent) or self._make(self.folder.parent, self.name.split("/")[0], {})
+        self.run_id = self._known(self.folder) or self._make(self.folder, self.name, {"mlflow.parentRunId": chain})
         client.update_run(self.run_id, status="RUNNING")
-        have = client.get_run(self.run_id).data.params
-        for key, value in self.params.items():
-            if key not in have:
+        data = client.get_run(self.run_id).data
+        self._arrived = {metric.key: metric.step for metric in data._metric_objs}
+        for key, value in self.about.params.items():
+            if key not in data.params:
                 client.log_param(self.run_id, key, value)
-        for path in self.files:
+        for key, value in self.about.tags.items():
+            client.set_tag(self.run_id, key, value)
+        for path in self.about.files:
             if path.exists():
                 client.log_artifact(self.run_id, str(path))
 
-    def _known(self) -> str:
+    def _known(self, folder: Path) -> str:
         """The id kept in the folder, where the server still has that run; else nothing."""
         from mlflow.exceptions import MlflowException
 
-        try:
-            identity = json.loads((self.folder / IDENTITY).read_text())
-        except (OSError, ValueError):
-            return ""
-        if identity.get("uri") != self.uri:
+        identity = read_identity(folder)
+        if identity.get("uri") != redact(self.uri):
             return ""
         try:
             run = self._client.get_run(identity["run_id"])
@@ -66,13 +87,12 @@ class MLflowRun:
             return ""
         return str(identity["run_id"]) if run.info.lifecycle_stage == "active" else ""
 
-    def _make(self) -> str:
-        run = self._client.create_run(self._experiment_id(), run_name=self.name)
-        run_id = str(run.info.run_id)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        part = self.folder / f".{IDENTITY}.part"
-        part.write_text(json.dumps({"uri": self.uri, "run_id": run_id, "experiment": self.experiment}) + "\n")
-        part.replace(self.folder / IDENTITY)
+    def _make(self, folder: Path, name: str, tags: dict[str, str]) -> str:
+        run_id = str(self._client.create_run(self._experiment_id(), run_name=name, tags=tags).info.run_id)
+        folder.mkdir(parents=True, exist_ok=True)
+        part = folder / f".{IDENTITY}.part"
+        part.write_text(json.dumps({"uri": redact(self.uri), "run_id": run_id, "experiment": self.experiment}) + "\n")
+        part.replace(folder / IDENTITY)
         return run_id
 
     def _experiment_id(self) -> str:
@@ -87,14 +107,17 @@ class MLflowRun:
                     raise
         return str(found.experiment_id)
 
-    def send(self, rows: list[tuple[int, float, dict[str, float]]]) -> None:
-        """Send rows; values that are not finite are left out, for not every store takes them."""
+    def send(self, rows: list[dict[str, Any]]) -> None:
+        """Send rows of ``metrics.jsonl`` that have not arrived; values that were not finite are null there and are left
+        out, for not every store takes them."""
         from mlflow.entities import Metric
 
-        metrics = [Metric(key, value, int(seconds * 1000), step) for step, seconds, row in rows
-                   for key, value in row.items() if math.isfinite(value)]
+        metrics = [Metric(key, float(value), int(row["time"] * 1000), row["step"]) for row in rows
+                   for key, value in row.items() if key not in ("step", "time") and value is not None
+                   and row["step"] > self._arrived.get(key, -1)]
         for i in range(0, len(metrics), 1000):  # the most that one request may hold
             self._client.log_batch(self.run_id, metrics=metrics[i:i + 1000])
+        self._arrived |= {metric.key: metric.step for metric in metrics}
 
     def send_file(self, path: Path, folder: str) -> None:
         """Keep a copy of ``path`` among the run's artefacts."""
@@ -105,8 +128,19 @@ class MLflowRun:
         self._client.set_tag(self.run_id, key, value)
 
     def close(self, status: str) -> None:
-        """End the run."""
+        """End the run, and with it the chain's, which has the status of its latest stage."""
         self._client.set_terminated(self.run_id, status)
+        if chain := self._known(self.folder.parent):
+            self._client.set_terminated(chain, status)
+
+
+def read_identity(folder: Path) -> dict[str, Any]:
+    """Where a folder's run is: ``uri``, ``run_id``, ``experiment``; empty where it has none."""
+    try:
+        identity = json.loads((folder / IDENTITY).read_text())
+    except (OSError, ValueError):
+        return {}
+    return identity if isinstance(identity, dict) else {}
 
 
 def forget(folder: Path) -> None:
@@ -114,7 +148,12 @@ def forget(folder: Path) -> None:
     (folder / IDENTITY).unlink(missing_ok=True)
 
 
-def _client(uri: str) -> Any:
+def tracking_uri(uri: str, root: Path) -> str:
+    """``uri``, or the local default below the folder of all runs."""
+    return uri or f"sqlite:///{root.absolute() / 'mlflow.db'}"
+
+
+def client_of(uri: str) -> Any:
     """A client that gives up on a dead server in seconds instead of minutes; importing mlflow takes some itself."""
     for key, value in (("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1"), ("MLFLOW_HTTP_REQUEST_TIMEOUT", "15"),
                        ("MLFLOW_DISABLE_TELEMETRY", "true"), ("GIT_PYTHON_REFRESH", "quiet")):

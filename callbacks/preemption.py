@@ -9,42 +9,36 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import subprocess
-import threading
 from collections.abc import Mapping
-from types import FrameType
+from signal import Signals
 from typing import Any
 
 import lightning as L
 
-log = logging.getLogger(__name__)
+from callbacks import stop_request
 
-SIGNALS = (signal.SIGUSR1, signal.SIGTERM, signal.SIGINT)
+log = logging.getLogger(__name__)
 
 
 class Preemption(L.Callback):
     """Stops cleanly on a signal. ``signal``: the one that arrived at this rank; ``stopped``: all ranks have agreed."""
 
     def __init__(self) -> None:
-        self.signal: signal.Signals | None = None
         self.stopped = False
-        self._before: dict[signal.Signals, Any] = {}
+        self._request = stop_request.StopRequest()
+
+    @property
+    def signal(self) -> Signals | None:
+        return self._request.signal or stop_request.early.signal
 
     def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         # Lightning installs its own handlers just before, which would abort the step; it restores the older ones.
-        if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._handle) for number in SIGNALS}
-
-    def _handle(self, number: int, frame: FrameType | None) -> None:
-        if number == signal.SIGINT and self.signal == signal.SIGINT:
-            raise KeyboardInterrupt
-        self.signal = signal.Signals(number)
-        if number == signal.SIGINT:
-            log.warning("interrupted: stopping after this step (once more: at once, without saving)")
+        self._request.listen(stop_request.ALL)
 
     def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
-        if trainer.strategy.reduce_boolean_decision(self.signal is not None, all=False):
+        asked = trainer.strategy.reduce_boolean_decision(self.signal is not None, all=False)
+        if asked and trainer.global_step < trainer.max_steps:  # the last step ends the stage anyway
             self.stopped = True
             trainer.should_stop = True
             trainer.limit_val_batches = 0  # time is short: Lightning would validate before it stops
@@ -52,21 +46,15 @@ class Preemption(L.Callback):
                      trainer.global_step)
 
     def teardown(self, trainer: L.Trainer, module: L.LightningModule, stage: str) -> None:
-        self._restore()
+        self._request.restore()
 
     def on_exception(self, trainer: L.Trainer, module: L.LightningModule, exception: BaseException) -> None:
-        self._restore()
-
-    def _restore(self) -> None:
-        for number, handler in self._before.items():
-            if signal.getsignal(number) == self._handle:
-                signal.signal(number, handler)
-        self._before = {}
+        self._request.restore()
 
 
 def requeue(environment: Mapping[str, str] = os.environ) -> bool:
     """Ask Slurm to queue this job again; whether it will. Not in Slurm, or a job that was cancelled: False."""
-    job = environment.get("SLURM_JOB_ID")
+    job = _job(environment)
     if not job:
         return False
     if "JobState=CANCELLED" in _scontrol("show", "job", job).stdout:
@@ -78,6 +66,13 @@ def requeue(environment: Mapping[str, str] = os.environ) -> bool:
         return False
     log.info("job %s is queued again", job)
     return True
+
+
+def _job(environment: Mapping[str, str]) -> str:
+    """How Slurm calls this job. An array's last member has the array's own number, by which all members are meant."""
+    if "SLURM_ARRAY_JOB_ID" in environment:
+        return f"{environment['SLURM_ARRAY_JOB_ID']}_{environment['SLURM_ARRAY_TASK_ID']}"
+    return environment.get("SLURM_JOB_ID", "")
 
 
 def _scontrol(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -165,7 +165,8 @@ class MatchingModule(StageModule):
             streams = self.fixed.go_on()
         self.log_dict(self.held_out.scores() | streams, sync_dist=True)
 
-    def on_train_start(self) -> None:
+    def on_fit_start(self) -> None:
+        """Before any callback's ``on_train_start``: one restores the streams' memory there, another validates."""
         if self.fixed.memory is None:
             self.fixed.begin(self.data().fixed_streams(2))
 

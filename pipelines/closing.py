@@ -34,9 +34,9 @@ def print_closing(stage: str, metrics: Path, console: Console) -> None:
             if key in last and key in first:
                 console.print(f"{stage}: validation {key.removeprefix('eval/')} {_figure(first[key])} at step "
                               f"{first['step']}, {_figure(last[key])} at step {last['step']}")
-        if "pointer/error_units" in last and "pointer/constant_guess_units" in last:
-            console.print(f"{stage}: pointer error {_figure(last['pointer/error_units'])} units, constant guess "
-                          f"{_figure(last['pointer/constant_guess_units'])}")
+        if "pointer/error_words" in last and "pointer/constant_rate_error" in last:
+            console.print(f"{stage}: pointer error {_figure(last['pointer/error_words'])} words, constant rate "
+                          f"{_figure(last['pointer/constant_rate_error'])}")
 
 
 def _students(stage: str, first: dict[str, Any], last: dict[str, Any]) -> Table:

@@ -23,9 +23,11 @@ from callbacks.samples import Samples
 from callbacks.sink_checkpoint import SinkCheckpoint
 from callbacks.step_logger import StepLogger
 from callbacks.step_time import StepTime
+from callbacks.system_load import SystemLoad
 from callbacks.throughput_probe import ThroughputProbe
 from callbacks.time_limit import TimeLimit
 from callbacks.validation_ends import ValidationEnds
+from callbacks.watchdog import Watchdog
 from pipelines.trainer import build_trainer
 from pipelines.trainer_config import TrainerConfig
 from streamchar.denoiser.model import Denoiser
@@ -62,7 +64,7 @@ def fit(job: Fit, module: L.LightningModule, data: L.LightningDataModule, logger
         StreamCharError: where the data ended before the stage did.
     """
     preemption, limit = Preemption(), TimeLimit(job.trainer.max_minutes) if job.trainer.max_minutes else None
-    stops = [preemption, limit] if limit else [preemption]
+    stops: list[Preemption | TimeLimit] = [preemption, limit] if limit else [preemption]
     trainer = build_trainer(job.trainer, job.steps, job.folder, watchers(job, stops), loggers)
     for model in module.children():
         if isinstance(model, Denoiser | Orchestrator) and any(p.requires_grad for p in model.parameters()):
@@ -74,39 +76,43 @@ def fit(job: Fit, module: L.LightningModule, data: L.LightningDataModule, logger
     try:
         trainer.fit(module, datamodule=data, ckpt_path=str(job.start / files.STATE) if job.start else None,
                     weights_only=True)
-        _all_steps_done(job, trainer, preemption, limit)
-        _leave_together()
+        if not any(stop.stopped for stop in stops):
+            _all_steps_done(job, trainer)
     except BaseException as error:
         stopped = isinstance(error, KeyboardInterrupt | SystemExit)  # Lightning turns Ctrl-C into SystemExit
         _finish(loggers, "KILLED" if stopped else "FAILED")
         if isinstance(error, SystemExit) and preemption.signal == signal.SIGINT:
             raise KeyboardInterrupt from error
         raise
-    if not preemption.stopped:
-        _finish(loggers, "FINISHED")
-        return limit is None or not limit.stopped
-    _finish(loggers, "KILLED")
-    if preemption.signal == signal.SIGINT:
-        raise KeyboardInterrupt
-    if trainer.is_global_zero:
+    complete = not any(stop.stopped for stop in stops)
+    interrupted = preemption.stopped and preemption.signal == signal.SIGINT
+    _finish(loggers, "FINISHED" if complete else "KILLED")
+    if preemption.stopped and not interrupted and trainer.is_global_zero:
         requeue()
-    return False
+    # Only now: a rank that ends before the others makes srun end them all, rank 0 with what it still has to send.
+    _leave_together()
+    if interrupted:
+        raise KeyboardInterrupt
+    return complete
 
 
 def watchers(job: Fit, stops: Sequence[L.Callback]) -> list[L.Callback]:
     """The callbacks in the order in which they are called.
 
-    Averages come first, so that validation sees them from its beginning and nothing else does after its end;
-    checkpoints come after all that keeps state, and before what only looks on.
+    The watchdog comes first, to be told of a step before anything may hang; then averages, so that validation sees them
+    from its beginning and nothing else does after its end; checkpoints come after all that keeps state, and before what
+    only looks on.
     """
     options, samples = job.callbacks, job.folder / "samples"
+    hang_s = 60 * job.trainer.hang_minutes
     average = AveragedWeights(*job.ema) if options.ema else None
     weights = average.swapped if average else None
     keep = files.Keep(job.trainer.keep_last, job.trainer.keep_every, job.trainer.best, job.trainer.best_is == "largest")
     found: list[L.Callback | None] = [
-        average, *stops, PointerLogging(samples) if options.pointer else None, SinkCheckpoint(),
+        Watchdog(job.folder / "stacks", hang_s) if hang_s else None, average, *stops,
+        PointerLogging(samples) if options.pointer else None, SinkCheckpoint(),
         Checkpoints(job.folder / "checkpoints", job.trainer.ckpt_every, keep, job.about),
-        StepTime(), ThroughputProbe(options.probe_every, options.probe_chunks, weights),
+        StepTime(), SystemLoad(), ThroughputProbe(options.probe_every, options.probe_chunks, weights),
         Samples(samples, options.samples_every, weights),
         ProgressLines(job.stage) if options.progress else None, ValidationEnds()]
     return [callback for callback in found if callback is not None]
@@ -120,9 +126,9 @@ def _leave_together() -> None:
         torch.distributed.destroy_process_group()
 
 
-def _all_steps_done(job: Fit, trainer: L.Trainer, preemption: Preemption, limit: TimeLimit | None) -> None:
+def _all_steps_done(job: Fit, trainer: L.Trainer) -> None:
     """A loader that runs dry ends Lightning's loop without a word: such a run must not look like a finished one."""
-    if preemption.stopped or (limit and limit.stopped) or trainer.global_step == job.steps:
+    if trainer.global_step == job.steps:
         return
     raise StreamCharError(f"stage {job.stage} ended at step {trainer.global_step} in place of {job.steps}: the data "
                           "came to an end; training streams must be infinite on every rank")

@@ -12,14 +12,17 @@ from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
+from callbacks.redaction import redact
 from pipelines.config.places import CHECKOUT, LOCK
 
 
 def provenance(command: list[str] | None = None) -> dict[str, Any]:
-    """Everything that is worth knowing when a result is to be made again; plain JSON values."""
+    """Everything that is worth knowing when a result is to be made again; plain JSON values, without secrets: no
+    variables of the environment, and passwords and tokens of the command hidden."""
+    given = command if command is not None else [Path(sys.argv[0]).name, *sys.argv[1:]]
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": command if command is not None else [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "command": [redact(argument) for argument in given],
         "code": code_state(CHECKOUT),
         "lock_sha256": hashlib.sha256(LOCK.read_bytes()).hexdigest() if LOCK.exists() else None,
         "hardware": hardware(),

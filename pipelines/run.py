@@ -1,15 +1,18 @@
 """The command: ``python pipelines/run.py stage=rollout preset=tiny data.batch_size=8``; ``--help`` tells the rest.
 
-Exit codes: 0 done, 2 wrong configuration or input (the message alone), 1 anything else, an interruption too.
+Exit codes: 0 done, 2 wrong configuration or input (the message alone), 3 stopped before its end with its state saved,
+1 anything else, an interruption too.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import signal
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from importlib import import_module
 from pathlib import Path
 
@@ -17,6 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from rich.console import Console  # noqa: E402
 
+from callbacks import stop_request  # noqa: E402
 from pipelines.chain import clock, run_all  # noqa: E402
 from pipelines.completion import clear_mark, is_complete, set_mark  # noqa: E402
 from pipelines.config.compose import compose, to_yaml  # noqa: E402
@@ -26,6 +30,7 @@ from pipelines.config.help import print_help  # noqa: E402
 from pipelines.config.recall import recall_preset  # noqa: E402
 from pipelines.config.schema import STAGES, TRAINING, ExportConfig, RunConfig  # noqa: E402
 from pipelines.moved_data import restore_data  # noqa: E402
+from pipelines.occupancy import occupied  # noqa: E402
 from pipelines.run_directory import RunDirectory, global_rank  # noqa: E402
 from streamchar.errors import InputError, StreamCharError  # noqa: E402
 from streamchar.evaluation.config import EvaluateConfig  # noqa: E402
@@ -48,6 +53,7 @@ def main(argv: list[str] | None = None) -> int:
         return 1
     except StoppedEarly as stop:
         print(stop)
+        return 3
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 1
@@ -71,12 +77,18 @@ def _main(argv: list[str]) -> None:
         dry_run(cfg, console)
         return
     if not cfg.stage:
-        raise ConfigError([f"no stage given: write stage=NAME, one of {' '.join(STAGES)} all (--help tells more)"])
+        raise ConfigError([f"no stage given: write stage=NAME, one of {' '.join(STAGES)} all sync-tracking (--help "
+                           "tells more)"])
     _log_to_stdout()
     restore_data(RunDirectory.of(cfg))
     if recalled:
         console.print(recalled)
-    if cfg.stage == "all":
+    if cfg.stage == "sync-tracking":
+        from pipelines.tracking import sync_tracking  # loads the training framework
+
+        for told in sync_tracking(cfg):
+            console.print(told, soft_wrap=True)
+    elif cfg.stage == "all":
         check_alone(cfg)
         several = cfg.trainer.devices > 1
         run_all(cfg, (lambda stage_cfg: run_stage_apart(stage_cfg, argv)) if several else run_stage, console)
@@ -97,16 +109,30 @@ def run_stage(cfg: RunConfig) -> float:
     check_inputs(cfg, directory)
     if cfg.stage not in TRAINING and global_rank() != 0:
         return 0.0  # only training is shared among processes
-    clear_mark(directory, cfg.stage)
-    directory.open(cfg.stage, cfg)
-    module = "train" if cfg.stage in TRAINING else cfg.stage
-    complete = import_module(f"pipelines.stages.{module}").run(cfg, directory)
-    seconds = time.monotonic() - begun
-    if complete is False:
-        raise StoppedEarly(f"{cfg.stage} stopped after {clock(seconds)} before its end; "
-                           "the same command goes on from there")
-    set_mark(directory, cfg.stage, cfg, seconds)
+    _heed_slurm(cfg.stage)
+    # What several processes may do at once: each writes where its own out= says.
+    alone = nullcontext() if cfg.stage in ("stream", "export") else occupied(directory.stage(cfg.stage))
+    with alone:
+        clear_mark(directory, cfg.stage)
+        directory.open(cfg.stage, cfg)
+        module = "train" if cfg.stage in TRAINING else cfg.stage
+        complete = import_module(f"pipelines.stages.{module}").run(cfg, directory)
+        seconds = time.monotonic() - begun
+        if complete is False:
+            raise StoppedEarly(f"{cfg.stage} stopped after {clock(seconds)} before its end; "
+                               "the same command goes on from there")
+        set_mark(directory, cfg.stage, cfg, seconds)
     return seconds
+
+
+def _heed_slurm(stage: str) -> None:
+    """Slurm warns its jobs some minutes before their end: training notes it from now on; a stage that cannot save in
+    its middle works on, and what it has finished is found by the next start."""
+    if "SLURM_JOB_ID" in os.environ:
+        if stage in TRAINING:
+            stop_request.early.listen(stop_request.FROM_SLURM)
+        else:
+            signal.signal(signal.SIGUSR1, signal.SIG_IGN)
 
 
 def run_stage_apart(cfg: RunConfig, argv: list[str]) -> float:

@@ -132,8 +132,16 @@ def _launched_by_slurm(environment: Mapping[str, str]) -> bool:
 
 def _environment(world: int) -> Any:
     if world > 1 and _launched_by_slurm(os.environ):
-        return SLURMEnvironment(auto_requeue=False)
+        return _Slurm(auto_requeue=False)
     return LightningEnvironment()
+
+
+class _Slurm(SLURMEnvironment):
+    """The master's address as the batch script gives it: a node's name in Slurm need not be one in the network."""
+
+    @property
+    def main_address(self) -> str:
+        return os.environ.get("MASTER_ADDR") or super().main_address
 
 
 def quiet_lightning() -> None:

@@ -15,6 +15,9 @@ class TrainerConfig:
     """Stop after this many iterations although the stage has more; 0: all of the stage's ``steps``."""
     max_minutes: float = 0.0
     """Minutes after which this process saves and ends the stage; the same command goes on from there; 0: no limit."""
+    hang_minutes: float = 8.0
+    """Minutes without a finished step, validation batch or save after which every rank writes its stacks to
+    ``STAGE/stacks`` and ends (below NCCL's own ten minutes, which would end it without a word); 0: wait for ever."""
     precision: str = "32"
     """``32``, or ``bf16-mixed``: bf16 computation with fp32 master weights."""
     accelerator: str = "auto"
@@ -81,8 +84,8 @@ class TrainerConfig:
                          "out slightly different; use zero_stage=2 or strategy=fsdp2")
         if self.shard_ranks and self.strategy != "fsdp2":
             found.append(f"{where}.shard_ranks={self.shard_ranks} needs strategy=fsdp2, got {self.strategy}")
-        for key in ("max_steps", "max_minutes", "devices", "nodes", "val_every", "val_batches", "ckpt_every",
-                    "threads", "shard_ranks", "keep_every"):
+        for key in ("max_steps", "max_minutes", "hang_minutes", "devices", "nodes", "val_every", "val_batches",
+                    "ckpt_every", "threads", "shard_ranks", "keep_every"):
             if getattr(self, key) < 0:
                 found.append(f"{where}.{key}={getattr(self, key)} must not be negative")
         if self.best and self.ckpt_every and self.val_every % self.ckpt_every:

@@ -29,6 +29,7 @@ class Resume:
         self.config, self.code = config, code_hash(config.rootpath)
         kept = config.cache.get(KEY, {})
         self.outcome, self.left_out = False, 0
+        self.troubles: dict[str, str] = kept.get("troubles", {}) if kept.get("code") == self.code else {}
         self.cells: dict[str, str] = kept.get("cells", {}) if kept.get("code") == self.code else {}
         self.passed: list[str] = kept.get("tests", []) if kept.get("code") == self.code else []
 
@@ -43,13 +44,15 @@ class Resume:
         if report.when == "call":
             self.outcome = report.passed
             for name, value in report.user_properties if report.passed else ():
-                if name == "cell":
+                if name in ("cell", "trouble"):
                     from tests.strategy_table import stamp
 
-                    self.cells["/".join(value)] = stamp(self.config.rootpath)
+                    table, key = (self.cells, "/".join(value)) if name == "cell" else (self.troubles, value)
+                    table[key] = stamp(self.config.rootpath)
         elif report.when == "teardown" and report.passed and self.outcome:
             self.passed.append(report.nodeid)
-            self.config.cache.set(KEY, {"code": self.code, "tests": self.passed, "cells": self.cells})
+            self.config.cache.set(KEY, {"code": self.code, "tests": self.passed, "cells": self.cells,
+                                        "troubles": self.troubles})
         elif report.when == "setup":
             self.outcome = False
 
@@ -59,6 +62,10 @@ class Resume:
             from tests.strategy_table import write_table
 
             write_table(self.config.rootpath / "docs" / "strategies.md", self.cells)
+        if self.troubles:
+            from tests.slurm.trouble_table import write_trouble_table
+
+            write_trouble_table(self.config.rootpath / "docs" / "requeue.md", self.troubles)
         if exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED and self.left_out:
             session.exitstatus = pytest.ExitCode.OK  # all of them had passed already
 
@@ -66,11 +73,11 @@ class Resume:
 def code_hash(root: Path) -> str:
     """Hash of all files that git knows or would add, names and contents, and of the interpreter and its packages.
 
-    Without the table that the tests themselves write.
+    Without the tables that the tests themselves write.
     """
     names = subprocess.run(["git", "ls-files", "-zco", "--exclude-standard"], cwd=root, text=True, capture_output=True,
                            check=True).stdout.split("\0")[:-1]
-    names = [name for name in names if name != "docs/strategies.md"]
+    names = [name for name in names if name not in ("docs/strategies.md", "docs/requeue.md")]
     packages = sorted(f"{d.name}=={d.version}" for d in distributions())
     digest = hashlib.sha256("\n".join([sys.version, sys.platform, *packages]).encode())
     for name in sorted(set(names)):

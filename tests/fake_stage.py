@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ from callbacks.config import CallbackConfig, TrackingConfig
 from lightning_modules.optimizer_state import load_named_state, named_state
 from pipelines.fitting import Fit, fit
 from pipelines.resume import find_start
+from pipelines.run_directory import RunDirectory
 from pipelines.tracking import open_loggers
 from pipelines.trainer_config import TrainerConfig
 from streamchar.evaluation.records import PointerRecord, SampleVideo
@@ -48,13 +51,13 @@ class FakeModule(L.LightningModule):
     chunk_seconds = 1.0
     headline_metrics = ("eval/loss",)
 
-    def __init__(self, pause: float = 0.0, width: int = 4) -> None:
+    def __init__(self, pause: float = 0.0, width: int = 4, hang: int = -1) -> None:
         super().__init__()
         self.automatic_optimization = False
         torch.manual_seed(0)
         self.student, self.critic, self.teacher = (nn.Linear(width, width) for _ in range(3))
         self.teacher.requires_grad_(False)
-        self.pause, self.iteration, self.generator_updates = pause, 0, 0
+        self.pause, self.hang, self.iteration, self.generator_updates = pause, hang, 0, 0
         self.seen: list[int] = []
         self.validated: list[int] = []
         self.pointer_records: list[PointerRecord] = []
@@ -89,6 +92,8 @@ class FakeModule(L.LightningModule):
 
     def training_step(self, batch: torch.Tensor, _: int) -> None:
         time.sleep(self.pause)
+        if self.iteration == self.hang and self.global_rank == self.trainer.world_size - 1:
+            threading.Event().wait()
         self.seen += batch.tolist()
         x = torch.sin(batch.float())[:, None] + torch.arange(self.critic.in_features) * 0.1
         critic, student = self.optimizers()
@@ -165,7 +170,7 @@ def train(root: Path, steps: int, module: FakeModule | None = None, data: FakeDa
     options = CallbackConfig(TrackingConfig(tracking, uri, finish_s=60), **{"pointer": False, **(callbacks or {})})
     start = find_start(folder / "checkpoints", cfg.resume, {"seed": 0})
     step = int(start.name.split("_")[1]) if start else None
-    loggers = open_loggers(options.tracking, root, "run", "teacher", folder, step, {"seed": 0})
+    loggers = open_loggers(options.tracking, RunDirectory(root, "run"), "teacher", step, {"seed": 0})
     job = Fit("teacher", folder, steps, cfg, options, (0.5, 1), start, {"settings": {"seed": 0}, "config": "seed: 0\n"})
     module = module or FakeModule()
     return fit(job, module, data or FakeData(), loggers), module
@@ -175,7 +180,8 @@ def main() -> None:
     """Train in this process; prints whether the stage is complete and which samples it saw."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     options = dict(pair.split("=", 1) for pair in sys.argv[2:])
-    module = FakeModule(float(options.pop("pause", "0")))
+    hang = int(options.pop("hang", "-1"))  # for ever, in the last rank, in a job's first life
+    module = FakeModule(float(options.pop("pause", "0")), hang=-1 if "SLURM_RESTART_COUNT" in os.environ else hang)
     numbers = {k: v if k in ("resume", "strategy", "tracking", "uri") else json.loads(v) for k, v in options.items()}
     complete, module = train(Path(sys.argv[1]), int(numbers.pop("steps")), module, **numbers)
     print("RESULT", json.dumps({"complete": complete, "seen": module.seen}))

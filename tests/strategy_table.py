@@ -24,7 +24,7 @@ def stamp(root: Path) -> str:
     def git(*arguments: str) -> str:
         return subprocess.run(["git", *arguments], cwd=root, text=True, capture_output=True, check=True).stdout.strip()
 
-    dirty = "+" if git("status", "--porcelain", "--", ":!docs/strategies.md") else ""
+    dirty = "+" if git("status", "--porcelain", "--", ":!docs/strategies.md", ":!docs/requeue.md") else ""
     return f"{git('log', '-1', '--format=%cs')} {git('rev-parse', '--short', 'HEAD')}{dirty}"
 
 

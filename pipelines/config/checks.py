@@ -62,7 +62,7 @@ def _run(cfg: RunConfig) -> list[str]:
     if cfg.stream.model and (cfg.stream.from_stage != "auto" or cfg.stream.role != "ema"):
         found.append("model= names an exported character, whose weights were chosen at its export: leave from= and "
                      "stream.role= out")
-    known = (*STAGES, "all")
+    known = (*STAGES, "all", "sync-tracking")
     if cfg.stage and cfg.stage not in known:
         found.append(f"unknown stage={cfg.stage}{nearest(cfg.stage, known) or '; there are ' + ' '.join(known)}")
     for stage in cfg.chain:

@@ -11,6 +11,7 @@ from typing import Any
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from callbacks.redaction import redact
 from pipelines.config.checks import cross_check
 from pipelines.config.convert import Mismatch, convert, parse_raw
 from pipelines.config.errors import ConfigError, nearest
@@ -48,8 +49,8 @@ def _name_of_what_is_given(cfg: RunConfig) -> str:
 
 
 def to_yaml(value: Any) -> str:
-    """A configuration (or one group of it) as YAML."""
-    return OmegaConf.to_yaml(OmegaConf.create(asdict(value)))
+    """A configuration (or one group of it) as YAML, passwords hidden: it is printed, kept in runs and sent on."""
+    return redact(OmegaConf.to_yaml(OmegaConf.create(asdict(value))))
 
 
 class Layers:

@@ -89,7 +89,8 @@ class RunConfig:
     """Everything that a run is made of."""
 
     stage: str = ""
-    """What to do: one of the stages, or ``all`` for the chain that the preset needs."""
+    """What to do: one of the stages, ``all`` for the chain that the preset needs, or ``sync-tracking`` to send MLflow
+    what it has not got yet."""
     preset: str = "demo"
     """A file of conf/preset/. Not given: the preset with which the run of this name was made, else demo."""
     name: str = ""

@@ -7,6 +7,8 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from callbacks.mlflow_registry import register_model
+from callbacks.redaction import redact
 from pipelines.build import load_character, load_codecs, model_spec, trained_stage
 from pipelines.config.schema import RunConfig
 from pipelines.model_card import model_card
@@ -39,6 +41,20 @@ def run(cfg: RunConfig, directory: RunDirectory) -> None:
                          "another out=") from error
     size = (out / "model.safetensors").stat().st_size
     log.info("exported %s (%s) to %s: %.1f MB", stage, role, out, size / 1e6)
+    if cfg.callbacks.tracking.kind == "mlflow":
+        _register(cfg, directory, stage, out)
+
+
+def _register(cfg: RunConfig, directory: RunDirectory, stage: str, out: Path) -> None:
+    """Note the model in MLflow's registry; a server that will not costs a warning, the model is written."""
+    tracking = cfg.callbacks.tracking
+    name = f"{tracking.experiment}-{directory.name}"
+    try:
+        version = register_model(tracking.uri, directory.root, name, stage, out, directory.stage(stage))
+    except Exception as error:
+        log.warning("the model is not in MLflow's registry: %s", redact(str(error))[:200])
+    else:
+        log.info("registered as %s version %s, alias %s", name, version, stage)
 
 
 def _write_prompt(cfg: RunConfig, directory: RunDirectory, character: Character, out: Path) -> None:

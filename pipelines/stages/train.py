@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import logging
+from difflib import unified_diff
+from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -19,7 +21,7 @@ from pipelines.config.schema import RunConfig
 from pipelines.fitting import Fit, fit
 from pipelines.provenance import code_state
 from pipelines.resume import find_start, settings
-from pipelines.run_directory import RunDirectory, global_rank
+from pipelines.run_directory import RunDirectory, global_rank, write_atomically
 from pipelines.tracking import open_loggers
 
 log = logging.getLogger(__name__)
@@ -43,10 +45,10 @@ def run(cfg: RunConfig, directory: RunDirectory) -> bool:
         console.print(f"{stage}: going on from step {done} of {steps}" if done < steps else
                       f"{stage}: trained already, step {done} of {steps}")
     if done is None or done < steps:
+        note_changes(folder, start, to_yaml(cfg))
         about = {"config": to_yaml(cfg), "settings": now, "code": code_state(CHECKOUT), "stage": stage}
         module, data = build_module(stage, cfg, directory), build_data(cfg, directory)
-        loggers = open_loggers(cfg.callbacks.tracking, directory.root, directory.name, stage, folder, done,
-                               science(cfg, stage, module))
+        loggers = open_loggers(cfg.callbacks.tracking, directory, stage, done, science(cfg, stage, module))
         average = (options.ema_decay, options.average_from())
         job = Fit(stage, folder, steps, cfg.trainer, cfg.callbacks, average, start, about)
         complete = fit(job, module, data, loggers)
@@ -54,8 +56,21 @@ def run(cfg: RunConfig, directory: RunDirectory) -> bool:
         gc.collect()
         if not complete:
             return False
+    else:  # a process that died right after its last save has not said so
+        for logger in open_loggers(cfg.callbacks.tracking, directory, stage, done):
+            logger.finish("FINISHED")
     print_closing(stage, folder / "metrics.jsonl", console)
     return True
+
+
+def note_changes(folder: Path, start: Path | None, now: str) -> None:
+    """Keep in ``config_diff_STEP.txt`` how the configuration differs from the one that the checkpoint was made with."""
+    if start is None or global_rank() != 0:
+        return
+    then = str(files.load(start).get("about", {}).get("config", ""))
+    changed = list(unified_diff(then.splitlines(), now.splitlines(), "before", "after", n=0, lineterm=""))
+    if changed:
+        write_atomically(folder / f"config_diff_{files.step_of(start):08d}.txt", "\n".join(changed) + "\n")
 
 
 def build_data(cfg: RunConfig, directory: RunDirectory) -> LatentDataModule:

@@ -48,12 +48,13 @@ class NetworkRecogniser:
         if not (Path(folder) / "config.json").is_file():
             raise InputError(f"recogniser {folder} holds no config.json; give a local Hugging Face folder of a CTC or "
                              "Whisper model")
+        safe: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
         try:
-            config = AutoConfig.from_pretrained(folder, local_files_only=True)
+            config = AutoConfig.from_pretrained(folder, **safe)
             self._by_ctc = any(name.endswith("ForCTC") for name in config.architectures or ())
             kind = AutoModelForCTC if self._by_ctc else AutoModelForSpeechSeq2Seq
-            self._model: Any = kind.from_pretrained(folder, local_files_only=True).float().eval().to(device)
-            self._processor: Any = AutoProcessor.from_pretrained(folder, local_files_only=True)
+            self._model: Any = kind.from_pretrained(folder, **safe).float().eval().to(device)
+            self._processor: Any = AutoProcessor.from_pretrained(folder, **safe)
         except (OSError, ValueError, KeyError, ImportError) as error:
             raise InputError(f"recogniser {folder} cannot be loaded: {error}; it must hold a CTC or Whisper model with "
                              "its processor, saved by save_pretrained") from error

@@ -16,6 +16,9 @@ from streamchar.orchestrator.text import SpelledWords, TokenizerUnits
 from streamchar.transcript import TextUnits
 from streamchar.window import WindowConfig
 
+_LOCAL: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+"""Others' folders are read as weights and plain values; code in them is never run."""
+
 
 @dataclass
 class ModelSpec:
@@ -54,7 +57,7 @@ class ModelSpec:
             return SpelledWords(self.orchestrator.word_width)
         from transformers import AutoTokenizer
 
-        return TokenizerUnits(AutoTokenizer.from_pretrained(self.orchestrator.pretrained, local_files_only=True))
+        return TokenizerUnits(AutoTokenizer.from_pretrained(self.orchestrator.pretrained, **_LOCAL))
 
     def build_denoiser(self) -> Denoiser:
         """A denoiser with fresh weights."""
@@ -67,7 +70,7 @@ class ModelSpec:
             from transformers import AutoConfig, AutoModel
 
             folder = self.orchestrator.pretrained
-            llm = (AutoModel.from_pretrained(folder, local_files_only=True) if load_llm
-                   else AutoModel.from_config(AutoConfig.from_pretrained(folder, local_files_only=True)))
+            llm = (AutoModel.from_pretrained(folder, **_LOCAL) if load_llm
+                   else AutoModel.from_config(AutoConfig.from_pretrained(folder, **_LOCAL)))
         return Orchestrator(self.orchestrator, self.clock, self.denoiser.audio_channels, self.denoiser.width, llm,
                             SpelledWords.vocabulary)

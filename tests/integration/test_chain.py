@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import torch
 from safetensors.torch import load_file
 
 from callbacks.stored_weights import newest_weights
+from datamodules.shards import expand_braces
 from pipelines.config.places import CHECKOUT
 from pipelines.config.schema import TRAINING
 
@@ -54,6 +56,20 @@ def test_training_stages_log_every_step_and_end_where_they_should(made: Path, st
     assert steps == sorted(steps) and steps[-1] == {"orchestrator": 4, "teacher": 4, "dmd": 5, "rollout": 5}[stage]
     assert any(key.startswith("eval/") for row in rows for key in row)
     assert list((home / "checkpoints").iterdir()) and (home / "samples").is_dir()
+
+
+def test_every_logged_figure_is_explained_and_nothing_else(made: Path) -> None:
+    rows = [json.loads(line) for stage in TRAINING
+            for line in (made / "here/tiny" / stage / "metrics.jsonl").read_text().splitlines()]
+    logged = {name for row in rows for name in row} - {"step", "time"}
+    lines = [line for line in (CHECKOUT / "docs/dashboards.md").read_text().splitlines() if line.startswith("| `")]
+    explained = [(line, {name for pattern in re.findall(r"`([^`]+)`", line.split("|")[1])
+                         for name in expand_braces(pattern)}) for line in lines]
+    assert logged <= set().union(*(names for _, names in explained))
+    # The tiny stages save at their end alone, and are watched on a CPU.
+    idle = [line for line, names in explained if not names & logged and "GPU only" not in line
+            and "with `ckpt_every`" not in line]
+    assert not idle
 
 
 def test_dmd_cut_off_in_its_start_and_after_it_ends_as_undisturbed(made: Path, tmp_path: Path) -> None:

@@ -1,10 +1,21 @@
 """Tracking: one run per stage whatever happens to its processes, and no server can hurt training."""
 
-import time
+import hashlib
+import threading
 
 import pytest
 
+from callbacks.checkpoint_files import newest_complete
+from callbacks.metrics_file import MetricsFile, cut_after
 from callbacks.mlflow_logger import MLflowLogger
+from callbacks.mlflow_registry import register_model
+from callbacks.mlflow_run import About, MLflowRun
+from pipelines.config.compose import compose
+from pipelines.config.grammar import parse
+from pipelines.run_directory import RunDirectory
+from pipelines.stages.train import note_changes
+from pipelines.tracking import lineage, sync_tracking
+from streamchar.errors import InputError
 from tests.fake_stage import FakeModule, train
 
 
@@ -17,10 +28,11 @@ class Recording:
     """A tracker that notes everything, and fails while ``down``."""
 
     def __init__(self, down=False):
-        self.down, self.rows, self.said = down, [], []
+        self.down, self.rows, self.said, self.opened = down, [], [], threading.Event()
 
     def open(self):
         self.said.append("open")
+        self.opened.set()
         if self.down:
             raise ConnectionError("refused")
 
@@ -37,43 +49,88 @@ class Recording:
         self.said.append(status)
 
 
-def test_rows_files_and_tags_arrive_in_order(tmp_path):
-    tracker = Recording()
-    logger = MLflowLogger(tracker, finish_s=20)
+def logging_to(tracker, folder):
+    """The two loggers of a stage, begun."""
+    mirror = MetricsFile(folder / "metrics.jsonl")
+    logger = MLflowLogger(tracker, mirror.path, finish_s=20)
     logger.begin()
+    return [mirror, logger]
+
+
+def log_steps(loggers, steps):
+    for step in steps:
+        for logger in loggers:
+            logger.log_metrics({"train/loss": float(step)}, step)
+
+
+def finish(loggers):
+    for logger in loggers:
+        logger.finish("FINISHED")
+
+
+def test_rows_files_and_tags_all_arrive(tmp_path):
+    tracker = Recording()
+    loggers = logging_to(tracker, tmp_path)
     (tmp_path / "a.mp4").touch()
-    for step in range(250):
-        logger.log_metrics({"train/loss": float(step)}, step)
-    logger.log_file(tmp_path / "a.mp4", "samples")
-    logger.tag("checkpoint", "x")
-    logger.finish("FINISHED")
-    assert [step for step, _, _ in tracker.rows] == list(range(250))
+    log_steps(loggers, range(250))
+    loggers[1].log_file(tmp_path / "a.mp4", "samples")
+    loggers[1].tag("checkpoint", "x")
+    finish(loggers)
+    assert [row["step"] for row in tracker.rows] == list(range(250))
     assert tracker.said == ["open", "file a.mp4 samples", "tag checkpoint=x", "FINISHED"]
 
 
-def test_server_that_is_down_costs_one_warning_and_no_time(caplog):
-    logger = MLflowLogger(Recording(down=True), finish_s=20)
-    logger.begin()
-    began = time.monotonic()
-    for step in range(1000):
-        logger.log_metrics({"train/loss": 1.0}, step)
-    logger.finish("FINISHED")
-    assert time.monotonic() - began < 20
-    assert caplog.text.count("MLflow tracking fails") == 1
+def test_server_that_is_down_costs_one_warning(tmp_path, caplog):
+    loggers = logging_to(Recording(down=True), tmp_path)
+    log_steps(loggers, range(100))
+    finish(loggers)
+    assert caplog.text.count("MLflow tracking fails") == 1 and not loggers[1].in_time
 
 
-def test_server_that_comes_back_gets_everything(monkeypatch):
+def test_server_that_comes_back_gets_everything(tmp_path, monkeypatch):
     monkeypatch.setattr("callbacks.mlflow_logger.RETRY_S", 0.05)
     tracker = Recording(down=True)
-    logger = MLflowLogger(tracker, finish_s=20)
-    logger.begin()
-    for step in range(10):
-        logger.log_metrics({"train/loss": 1.0}, step)
-    while "open" not in tracker.said:
-        time.sleep(0.01)
+    loggers = logging_to(tracker, tmp_path)
+    log_steps(loggers, range(10))
+    assert tracker.opened.wait(20)
     tracker.down = False
-    logger.finish("FINISHED")
-    assert len(tracker.rows) == 10 and tracker.said[-1] == "FINISHED"
+    finish(loggers)
+    assert [row["step"] for row in tracker.rows] == list(range(10)) and tracker.said[-1] == "FINISHED"
+
+
+def test_a_process_that_dies_unsent_leaves_its_rows_to_the_next(tmp_path):
+    mirror = MetricsFile(tmp_path / "metrics.jsonl")
+    log_steps([mirror], range(5))  # never sent: the process was killed
+    mirror.flush()
+    cut_after(mirror.path, 3)
+    tracker = Recording()
+    loggers = logging_to(tracker, tmp_path)
+    log_steps(loggers, range(4, 7))
+    finish(loggers)
+    assert [row["step"] for row in tracker.rows] == list(range(7))
+
+
+def runs_of(client):
+    """All runs, the chain's before its stages'."""
+    found = client.search_runs([e.experiment_id for e in client.search_experiments()])
+    return sorted(found, key=lambda run: run.info.run_name)
+
+
+def history(client, run, key="train/loss"):
+    return [m.step for m in client.get_metric_history(run.info.run_id, key)]
+
+
+def test_what_a_server_has_is_not_sent_twice_and_what_it_lacks_is(tmp_path):
+    mlflow = pytest.importorskip("mlflow")
+    run = MLflowRun("", tmp_path, tmp_path / "c" / "s", "e", "c/s", About())
+    row = {"step": 1, "time": 1.7e9, "train/loss": 1.0}
+    run.open()
+    run.send([row, {**row, "step": 2, "eval/loss": None}])
+    run.open()
+    run.send([row, {**row, "step": 2, "eval/loss": 3.0}, {**row, "step": 3, "time": 1.8e9}])
+    client = mlflow.MlflowClient(run.uri)
+    found = client.get_run(run.run_id)
+    assert history(client, found) == [1, 2, 3] and history(client, found, "eval/loss") == [2]
 
 
 def test_resumed_stage_is_one_finished_run(tmp_path):
@@ -81,17 +138,63 @@ def test_resumed_stage_is_one_finished_run(tmp_path):
     train(tmp_path, 3, tracking="mlflow", callbacks={"samples_every": -1})
     train(tmp_path, 5, tracking="mlflow")
     client = mlflow.MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
-    runs = client.search_runs([e.experiment_id for e in client.search_experiments()])
-    assert len(runs) == 1
-    run = runs[0]
+    chain, run = runs_of(client)
+    assert chain.info.run_name == "run" and run.data.tags["mlflow.parentRunId"] == chain.info.run_id
     assert run.info.status == "FINISHED" and run.info.run_name == "run/teacher" and run.data.params == {"seed": "0"}
-    steps = [m.step for m in client.get_metric_history(run.info.run_id, "train/loss")]
-    assert sorted(steps) == [1, 2, 3, 4, 5]
+    assert history(client, run) == [1, 2, 3, 4, 5]
     assert [f.path for f in client.list_artifacts(run.info.run_id, "samples")] == ["samples/step_00000003_s_1.mp4"]
     assert (tmp_path / "mlartifacts").is_dir() and "step_00000005" in run.data.tags["checkpoint"]
     with pytest.raises(RuntimeError, match="broken"):
         train(tmp_path, 7, tracking="mlflow", module=Broken())
     assert client.get_run(run.info.run_id).info.status == "FAILED"
+
+
+def test_stages_that_no_server_saw_are_sent_later(tmp_path):
+    mlflow = pytest.importorskip("mlflow")
+    train(tmp_path, 3, tracking="mlflow", uri="http://127.0.0.1:9", callbacks={"samples_every": -1})
+    train(tmp_path, 5, tracking="mlflow", uri="http://127.0.0.1:9")
+    cfg = compose(parse(["stage=sync-tracking", "preset=tiny", f"root={tmp_path}", "name=run", "tracking.kind=mlflow"]))
+    for _ in range(2):
+        assert sync_tracking(cfg) == ["teacher: sent, KILLED"]  # no stage's process has marked it complete
+    client = mlflow.MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
+    _, run = runs_of(client)
+    assert history(client, run) == [1, 2, 3, 4, 5] and run.data.params == {"seed": "0"}
+    assert [f.path for f in client.list_artifacts(run.info.run_id, "samples")] == ["samples/step_00000003_s_1.mp4"]
+    (tmp_path / "run/teacher/complete.json").write_text("{}")
+    assert sync_tracking(cfg) == ["teacher: sent, FINISHED"]
+    with pytest.raises(InputError, match="could not be sent"):
+        sync_tracking(compose(parse(["stage=sync-tracking", "preset=tiny", f"root={tmp_path}", "name=run",
+                                     "tracking.kind=mlflow", "tracking.uri=http://127.0.0.1:9"])))
+
+
+def test_a_changed_configuration_is_kept_as_a_difference(tmp_path):
+    train(tmp_path, 2)
+    folder = tmp_path / "run/teacher"
+    note_changes(folder, newest_complete(folder / "checkpoints"), "seed: 0\n")
+    assert not list(folder.glob("config_diff*"))
+    note_changes(folder, newest_complete(folder / "checkpoints"), "seed: 1\n")
+    assert (folder / "config_diff_00000002.txt").read_text().splitlines()[-2:] == ["-seed: 0", "+seed: 1"]
+
+
+def test_a_student_names_its_teacher(tmp_path):
+    train(tmp_path, 2, tracking="off")
+    run = RunDirectory(tmp_path, "run")
+    (run.stage("teacher") / "mlflow_run.json").write_text('{"run_id": "abc"}')
+    tags = lineage(run, "dmd")
+    assert tags["stage"] == "dmd" and tags["made_from.teacher.run"] == "abc"
+    assert "step_00000002 sha256 " in tags["made_from.teacher"] and set(lineage(run, "teacher")) == {"stage"}
+
+
+def test_an_exported_model_is_found_by_its_stage(tmp_path):
+    mlflow = pytest.importorskip("mlflow")
+    (tmp_path / "out").mkdir()
+    for data, version in ((b"first", "1"), (b"second", "2")):
+        (tmp_path / "out/model.safetensors").write_bytes(data)
+        assert register_model("", tmp_path, "streamchar-run", "rollout", tmp_path / "out", tmp_path) == version
+    found = mlflow.MlflowClient(f"sqlite:///{tmp_path}/mlflow.db").get_model_version_by_alias(
+        "streamchar-run", "rollout")
+    assert found.version in (2, "2") and found.source == (tmp_path / "out").as_uri()
+    assert found.tags == {"stage": "rollout", "sha256": hashlib.sha256(b"second").hexdigest()}
 
 
 def test_unreachable_server_leaves_training_alone(tmp_path, caplog):

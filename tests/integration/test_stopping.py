@@ -9,9 +9,13 @@ import threading
 from pathlib import Path
 
 import pytest
+import torch
 
 from callbacks import checkpoint_files as files
+from callbacks import stop_request
+from callbacks.metrics_file import read_rows
 from callbacks.preemption import requeue
+from tests.fake_stage import FakeModule, train
 
 CHECKOUT = Path(__file__).parents[2]
 
@@ -60,6 +64,65 @@ def test_ctrl_c_saves_and_ends_as_an_interruption(tmp_path):
     assert newest is not None and 3 <= files.step_of(newest) < 400
 
 
+class Signalled(FakeModule):
+    """Is sent USR1 while its first checkpoint is being taken, or in the step ``at``."""
+
+    def __init__(self, at=None):
+        super().__init__()
+        self.at = at
+
+    def checkpoint_state_dict(self, keep=True):
+        if self.at is None and self.iteration == 2:
+            os.kill(os.getpid(), signal.SIGUSR1)
+        return super().checkpoint_state_dict(keep)
+
+    def training_step(self, batch, number):
+        super().training_step(batch, number)
+        if self.iteration == self.at:
+            os.kill(os.getpid(), signal.SIGUSR1)
+
+
+def test_signal_during_a_save_leaves_two_whole_checkpoints(tmp_path):
+    complete, first = train(tmp_path, 9, module=Signalled())
+    assert not complete and first.seen == list(range(6))
+    checkpoints = files.folders(tmp_path / "run" / "teacher" / "checkpoints")
+    assert [files.verify(path)["step"] for path in checkpoints] == [2, 3]
+    complete, second = train(tmp_path, 9)
+    assert complete and first.seen + second.seen == list(range(18))
+
+
+def test_signal_in_the_last_step_does_not_undo_the_stage(tmp_path):
+    complete, module = train(tmp_path, 4, module=Signalled(at=4))
+    assert complete and module.validated == [0, 0, 4, 4]
+
+
+def test_signal_before_training_is_obeyed_after_the_first_step(tmp_path, monkeypatch):
+    monkeypatch.setattr(stop_request.early, "signal", signal.SIGUSR1)
+    complete, module = train(tmp_path, 9, ckpt_every=0)
+    assert not complete and module.seen == [0, 1]
+    assert files.newest_complete(tmp_path / "run" / "teacher" / "checkpoints").name == "step_00000001"
+
+
+def test_validation_left_out_by_a_signal_is_made_up_for(tmp_path):
+    _, whole = train(tmp_path / "whole", 8, val_every=2, tracking="off")
+    _, first = train(tmp_path / "parts", 8, val_every=2, module=Signalled(at=4))
+    complete, second = train(tmp_path / "parts", 8, val_every=2)
+    assert complete and first.validated == [0, 0, 2, 2] and second.validated == [4, 4, 6, 6, 8, 8]
+    assert torch.equal(whole.memory.chunk, second.memory.chunk)
+    figures = [[(row["step"], row["eval/loss"]) for row in read_rows(tmp_path / name / "run/teacher/metrics.jsonl")
+                if "eval/loss" in row] for name in ("whole", "parts")]
+    assert figures[0] == figures[1] and [step for step, _ in figures[0]] == [0, 2, 4, 6, 8]
+
+
+def test_a_hanging_step_leaves_its_stack_and_ends(tmp_path):
+    code, output = run(tmp_path, "steps=400", "hang=3", "hang_minutes=0.05")
+    assert code == 1 and "no progress for 3 s: stacks are in" in output
+    stack = (tmp_path / "run/teacher/stacks/rank_00000.txt").read_text()
+    assert "in training_step" in stack and "in wait" in stack
+    newest = files.newest_complete(tmp_path / "run" / "teacher" / "checkpoints")
+    assert files.step_of(newest) == 2
+
+
 def fake_scontrol(folder, state):
     """A ``scontrol`` that knows one job and notes what it was asked."""
     tool = folder / "scontrol"
@@ -82,3 +145,10 @@ def test_cancelled_job_is_not_queued_again(tmp_path, monkeypatch):
     assert requeue(env) is False
     assert (tmp_path / "asked").read_text().splitlines() == ["show job 77"]
     assert requeue({}) is False
+
+
+def test_a_member_of_an_array_is_queued_again_alone(tmp_path, monkeypatch):
+    env = fake_scontrol(tmp_path, "RUNNING") | {"SLURM_ARRAY_JOB_ID": "77", "SLURM_ARRAY_TASK_ID": "4"}
+    monkeypatch.setenv("PATH", env["PATH"])
+    assert requeue(env) is True
+    assert (tmp_path / "asked").read_text().splitlines() == ["show job 77_4", "requeue 77_4"]

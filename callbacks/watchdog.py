@@ -1,0 +1,94 @@
+"""A rank that hangs: after minutes without progress every rank writes where it stands, and ends.
+
+When one rank hangs, the others wait for it in a collective, so all of them run out of time together, and the stacks of
+all ranks lie side by side.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import logging
+import threading
+import time
+from pathlib import Path
+from typing import IO, Any
+
+import lightning as L
+
+log = logging.getLogger(__name__)
+
+GRACE_S = 20.0
+"""At most so long after its stacks a rank ends: no faster rank may end it before it has written."""
+
+
+class Watchdog(L.Callback):
+    """Writes ``folder/rank_XXXXX.txt`` and ends this process after ``seconds`` without progress.
+
+    A thread writes the stacks; the end is the interpreter's own timer, which needs no lock that a hanging extension
+    may hold, and which writes them once more. The job then ends with a failure, to be started again.
+
+    Args:
+        folder: where stacks go.
+        seconds: the longest time that a step, a validation batch or a save may take.
+    """
+
+    def __init__(self, folder: Path, seconds: float) -> None:
+        self.folder, self.seconds, self.grace_s = folder, seconds, min(GRACE_S, seconds)
+        self._file: IO[str] | None = None
+        self._last = 0.0
+        self._over = threading.Event()
+
+    def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path = self.folder / f"rank_{trainer.global_rank:05d}.txt"
+        self._file = path.open("w", encoding="utf-8")
+        self._over.clear()
+        self._alive()
+        threading.Thread(target=self._watch, args=(path,), name="watchdog", daemon=True).start()
+
+    def _alive(self, *_: Any) -> None:
+        self._last = time.monotonic()
+        if self._file is not None:
+            faulthandler.dump_traceback_later(self.seconds + self.grace_s, exit=True, file=self._file)
+
+    def _watch(self, path: Path) -> None:
+        while not self._over.wait(max(0.0, self._last + self.seconds - time.monotonic())):
+            quiet = time.monotonic() - self._last
+            if quiet >= self.seconds and self._file is not None:
+                faulthandler.dump_traceback(self._file)
+                self._file.flush()
+                log.error("no progress for %.0f s: stacks are in %s; this process ends in %.0f s", quiet, path,
+                          self.grace_s)
+                return
+
+    def _rest(self, *_: Any) -> None:
+        """Nothing is to be watched any more."""
+        self._over.set()
+        if self._file is not None:
+            faulthandler.cancel_dump_traceback_later()
+            path = Path(self._file.name)
+            self._file.close()
+            self._file = None
+            if path.stat().st_size == 0:
+                path.unlink()
+
+    def on_train_batch_start(self, *_: Any) -> None:
+        self._alive()
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        self._alive()
+
+    def on_validation_batch_start(self, *_: Any) -> None:
+        self._alive()
+
+    def on_validation_batch_end(self, *_: Any) -> None:
+        self._alive()
+
+    def on_validation_end(self, *_: Any) -> None:
+        self._alive()
+
+    def teardown(self, *_: Any, **__: Any) -> None:
+        self._rest()
+
+    def on_exception(self, *_: Any) -> None:
+        self._rest()
