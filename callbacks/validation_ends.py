@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import lightning as L
@@ -31,7 +32,7 @@ class ValidationEnds(L.Callback):
         if trainer.global_step >= trainer.max_steps:
             trainer.should_stop = True
         left_out = trainer.should_stop and not trainer.limit_val_batches
-        self.owed = bool(left_out and trainer.global_step % trainer.val_check_batch == 0)
+        self.owed = left_out and trainer.global_step % (trainer.val_check_batch or math.inf) == 0
 
     def state_dict(self) -> dict[str, Any]:
         return {"owed": self.owed}
