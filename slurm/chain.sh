@@ -7,6 +7,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source slurm/environment.sh
 
 options=() settings=() from=""
+[[ -z "${STREAMCHAR_ROOT:-}" ]] || settings+=("root=$STREAMCHAR_ROOT")
 [[ -z "${STREAMCHAR_SHARDS:-}" ]] || settings+=("data.shards=$STREAMCHAR_SHARDS")
 for argument in "$@"; do
     case "$argument" in
