@@ -1,0 +1,97 @@
+"""The job scripts without a cluster: what they hand to srun, and what they make of its end."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from pipelines.config.schema import TRAINING
+
+CHECKOUT = Path(__file__).parents[2]
+SRUN = """printf '%s\\n' "$@" > "$TOOLS/srun.said"
+[ -z "$MAKES" ] || { mkdir -p "$MAKES"; touch "$MAKES/complete.json"; }
+exit "${CODE:-0}"
+"""
+SCONTROL = """echo "$@" >> "$TOOLS/scontrol.said"
+case "$1 $2" in
+"show hostnames") echo node7 ;;
+"show node") echo "   NodeAddr=10.0.0.7 NodeHostName=node7" ;;
+"show job") echo "JobState=${STATE:-RUNNING}" ;;
+esac
+"""
+STAGES = ("prepare", "encode", *TRAINING, "evaluate")
+
+
+@pytest.fixture
+def tools(tmp_path: Path) -> Path:
+    """Stand-ins that note how they were called; ``srun`` makes a checkpoint where told, and ends with a given code."""
+    folder = tmp_path / "tools"
+    folder.mkdir()
+    for name, body in (("srun", SRUN), ("scontrol", SCONTROL)):
+        (folder / name).write_text(f"#!/bin/sh\n{body}")
+        (folder / name).chmod(0o755)
+    (folder / "site.env").write_text(f"STREAMCHAR_ROOT={tmp_path}/runs\nSTREAMCHAR_SHARDS=/data/shards\n"
+                                     f'STREAMCHAR_CONTAINER="boxed --nv image.sif"\n')
+    return folder
+
+
+def job(tools: Path, *settings: str, stage: str = "rollout", **environment: str) -> int:
+    """Run a job's script as Slurm would; its exit code."""
+    env = {"PATH": f"{tools}:{os.environ['PATH']}", "TOOLS": str(tools), "STREAMCHAR_SITE": str(tools / "site.env"),
+           "SLURM_SUBMIT_DIR": str(CHECKOUT), "SLURM_JOB_ID": "31", "SLURM_JOB_NODELIST": "node[7-8]", "MAKES": "",
+           **environment}
+    return subprocess.run(["bash", str(CHECKOUT / f"slurm/{stage}.sbatch"), *settings], env=env, check=False,
+                          capture_output=True, timeout=60).returncode
+
+
+def requeues(tools: Path) -> list[str]:
+    return [line for line in (tools / "scontrol.said").read_text().splitlines() if line.startswith("requeue")]
+
+
+def test_scripts_differ_in_resources_and_stage_alone() -> None:
+    bare = set()
+    for stage in STAGES:
+        text = (CHECKOUT / f"slurm/{stage}.sbatch").read_text().replace(stage, "STAGE")
+        text = re.sub(r"^# .* From the checkout's root:$", "", text, flags=re.MULTILINE)
+        bare.add(re.sub(r"(--(?:nodes|ntasks-per-node|gpus-per-node|cpus-per-task|time))=\S+", r"\1", text))
+        assert len(text.splitlines()) < 25
+    assert len(bare) == 1
+
+
+def test_site_settings_come_first_and_the_command_line_has_the_last_word(tools: Path) -> None:
+    assert job(tools, "preset=5b", "name=a%a", "root=/mine", SLURM_ARRAY_JOB_ID="31", SLURM_ARRAY_TASK_ID="2") == 0
+    said = (tools / "srun.said").read_text().splitlines()
+    assert said[said.index("python3"):] == [
+        "python3", "pipelines/run.py", "stage=rollout", f"root={tools.parent}/runs", "data.shards=/data/shards",
+        "preset=5b", "name=a2", "root=/mine"]
+    assert said[said.index("boxed"):said.index("python3")] == ["boxed", "--nv", "image.sif"]
+
+
+@pytest.mark.parametrize(("code", "makes", "state", "wanted"), [
+    ("1", True, "RUNNING", ["requeue 31"]), ("137", True, "RUNNING", ["requeue 31"]), ("137", False, "RUNNING", []),
+    ("137", True, "CANCELLED", []), ("2", True, "RUNNING", []), ("3", True, "RUNNING", [])])
+def test_a_crash_is_tried_again_only_after_progress(tools: Path, code: str, makes: bool, state: str,
+                                                    wanted: list[str]) -> None:
+    checkpoint = tools.parent / "runs/mine/rollout/checkpoints/step_00000002"
+    assert job(tools, "preset=5b", "name=mine", CODE=code, STATE=state,
+               MAKES=str(checkpoint) if makes else "") == int(code)
+    assert requeues(tools) == wanted
+
+
+def test_a_checkpoint_of_an_earlier_start_is_no_progress(tools: Path) -> None:
+    checkpoint = tools.parent / "runs/5b/rollout/checkpoints/step_00000002"
+    checkpoint.mkdir(parents=True)
+    (checkpoint / "complete.json").touch()
+    os.utime(checkpoint / "complete.json", (1.7e9, 1.7e9))
+    assert job(tools, "preset=5b", CODE="1") == 1
+    assert requeues(tools) == []
+
+
+def test_an_array_member_asks_for_itself_alone(tools: Path) -> None:
+    assert job(tools, "name=m", CODE="9", MAKES=str(tools.parent / "runs/m/rollout/checkpoints/step_00000004"),
+               SLURM_ARRAY_JOB_ID="31", SLURM_ARRAY_TASK_ID="5") == 9
+    assert requeues(tools) == ["requeue 31_5"]
