@@ -127,13 +127,13 @@ def test_works_from_any_directory(tmp_path: Path) -> None:
     assert str(tmp_path / "here" / "tiny" / "prepare") in done.stderr
 
 
-def test_a_stage_that_stops_early_is_no_error_and_not_complete(
+def test_a_stage_that_stops_early_says_so_and_is_not_complete(
         tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     class Stage:
         run = staticmethod(lambda cfg, directory: False)
 
     monkeypatch.setattr(run_module, "import_module", lambda name: Stage)
-    assert run_module.main(["stage=all", "chain=[prepare,encode]", "preset=tiny", f"root={tmp_path}"]) == 0
+    assert run_module.main(["stage=all", "chain=[prepare,encode]", "preset=tiny", f"root={tmp_path}"]) == 3
     assert "goes on from there" in capsys.readouterr().out
     assert not (tmp_path / "tiny" / "prepare" / "complete.json").exists()
     assert not (tmp_path / "tiny" / "encode").exists()
