@@ -4,11 +4,11 @@
 
 Every run is the command line itself (``pipelines/run.py``, ``preset=tiny`` with the options below), on latents that are
 made once in ``out``; with ``preload=1`` and one process it is forked from an interpreter that has imported the packages
-already, so that moments fall into the run and not into imports. A moment is drawn uniformly from the processor time that
-the undisturbed run took (so that a busy machine changes nothing); then SIGKILL goes to the whole process group, loader workers and all ranks, and the same command
-is started again, until it ends by itself. Its last checkpoint (weights, moments, averages, counters, data position,
-memories of every rank) must have the same bits as the undisturbed one's, and ``metrics.jsonl`` the same rows. Prints a
-table; exit code 1 on any difference.
+already, so that moments fall into the run and not into imports. A moment is drawn uniformly from the processor time
+that the undisturbed run took (so that a busy machine changes nothing); then SIGKILL goes to the whole process group,
+loader workers and all ranks, and the same command is started again, until it ends by itself. Its last checkpoint
+(weights, moments, averages, counters, data position, memories of every rank) must have the same bits as the undisturbed
+one's, and ``metrics.jsonl`` the same rows. Prints a table; exit code 1 on any difference.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ COMMON = ["preset=tiny", "trainer.accelerator=cpu", "callbacks.samples_every=0",
           "data.val_items=1", "data.val_streams=1"]
 # Rates at which a lost update shows; every stage changes what it does in its middle.
 OWN = {
-    "orchestrator": ["orchestrator.optimizer.lr=0.001"],
+    "orchestrator": ["stages.orchestrator.optimizer.lr=0.001"],
     "teacher": ["teacher.optimizer.lr=0.001", "teacher.optimizer.kind=adamw", "teacher.orchestrator_lr_scale=0.5"],
     "dmd": ["dmd.trajectory.steps=4", "dmd.generator_from=6", "dmd.generator.lr=0.001", "dmd.critic.lr=0.001"],
     "rollout": ["rollout.generator.lr=0.001", "rollout.critic.lr=0.001", "rollout.critic.kind=adamw",
@@ -150,7 +150,7 @@ class Trials:
     def __init__(self, options: Options) -> None:
         o = self.o = options
         self.kind = f"{o.stage}-{o.processes}p-{o.workers}w"
-        self.options = [*OWN[o.stage], f"{o.stage}.steps={STEPS}", "trainer.ckpt_every=2",
+        self.options = [*OWN[o.stage], f"stages.{o.stage}.steps={STEPS}", "trainer.ckpt_every=2",
                         f"trainer.devices={o.processes}", f"data.num_workers={o.workers}"]
         self.random = random.Random(f"{o.seed} {self.kind}")
         self.killed = 0

@@ -8,7 +8,9 @@ from __future__ import annotations
 import json
 import logging
 import sys
+from collections.abc import Sequence
 from copy import deepcopy
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset
 
 from callbacks.config import CallbackConfig, TrackingConfig
+from callbacks.step_logger import StepLogger
 from lightning_modules.config import DmdStage, OptimizerConfig, OrchestratorStage, RolloutStage, TeacherStage
 from lightning_modules.dmd_module import DmdModule
 from lightning_modules.orchestrator_module import OrchestratorModule
@@ -43,18 +46,33 @@ class Batches(IterableDataset):
     def __iter__(self) -> Any:
         trainer, at = self.data.trainer, self.data.consumed
         while True:
-            yield self.data.batch(at + PER_RANK * trainer.global_rank)
-            at += PER_RANK * trainer.world_size
+            size = PER_RANK * self.data.pairs
+            yield self.data.batch(at + size * trainer.global_rank)
+            at += size * trainer.world_size
+
+
+def joined(first: Any, *more: Any) -> Any:
+    """One batch of several."""
+    if isinstance(first, torch.Tensor):
+        return torch.cat((first, *more))
+    if isinstance(first, list):
+        return sum(more, first)
+    if first is None:
+        return None
+    return type(first)(**{f.name: joined(*(getattr(b, f.name) for b in (first, *more))) for f in fields(first)})
 
 
 class SmallData(L.LightningDataModule):
-    """Random conditions and targets, a function of the sample's number."""
+    """Random conditions and targets, a function of the sample's number; ``pairs``: two samples each, of one batch."""
 
-    def __init__(self, stage: str) -> None:
+    def __init__(self, stage: str, pairs: int = 1) -> None:
         super().__init__()
-        self.stage, self.consumed = stage, 0
+        self.stage, self.pairs, self.consumed = stage, pairs, 0
 
     def batch(self, number: int) -> Any:
+        return joined(*(self.pair(number + PER_RANK * i) for i in range(self.pairs)))
+
+    def pair(self, number: int) -> Any:
         if self.stage == "rollout":
             streams = tiny.streams(WORDS)
             streams.index.copy_(torch.arange(len(WORDS)) + number)
@@ -101,7 +119,8 @@ def build(stage: str, steps: int, kind: str) -> StageModule:
         **common, min_chunks=2, first_max_chunks=2, max_chunks=2, warmup_iterations=1), 0)
 
 
-def train(root: Path, stage: str, steps: int, kind: str = "adamw", **trainer: Any) -> bool:
+def train(root: Path, stage: str, steps: int, kind: str = "adamw", loggers: Sequence[StepLogger] = (),
+          pairs: int = 1, **trainer: Any) -> bool:
     """Train ``root/run/STAGE`` to ``steps`` or go on with it; whether it is complete."""
     folder = root / "run" / stage
     folder.mkdir(parents=True, exist_ok=True)
@@ -110,7 +129,7 @@ def train(root: Path, stage: str, steps: int, kind: str = "adamw", **trainer: An
     start = find_start(folder / "checkpoints", cfg.resume, {"seed": 0})
     callbacks = CallbackConfig(TrackingConfig("off", "", finish_s=60), pointer=False, samples_every=0, probe_every=0)
     job = Fit(stage, folder, steps, cfg, callbacks, (0.5, 0), start, {"settings": {"seed": 0}, "config": "seed: 0\n"})
-    return fit(job, build(stage, 8, kind), SmallData(stage), [])
+    return fit(job, build(stage, 8, kind), SmallData(stage, pairs), loggers)
 
 
 def main() -> None:

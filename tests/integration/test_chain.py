@@ -14,10 +14,15 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from callbacks import checkpoint_files as files
 from callbacks.stored_weights import newest_weights
 from datamodules.shards import expand_braces
 from pipelines.config.places import CHECKOUT
 from pipelines.config.schema import TRAINING
+from tests.kills import end, memory_chunk, start
+from tests.same_state import checkpoint_differences, metrics_differences
+
+RUN = str(CHECKOUT / "pipelines" / "run.py")
 
 
 def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -72,6 +77,22 @@ def test_every_logged_figure_is_explained_and_nothing_else(made: Path) -> None:
     assert not idle
 
 
+def test_a_rollout_killed_while_it_saves_ends_as_undisturbed(made: Path, tmp_path: Path) -> None:
+    for stage in ("encode", "orchestrator", "teacher", "dmd"):
+        shutil.copytree(made / "here/tiny" / stage, tmp_path / "tiny" / stage)
+    folder, log = tmp_path / "tiny/rollout", tmp_path / "log"
+    command = [RUN, "stage=rollout", "preset=tiny", f"root={tmp_path}", "trainer.ckpt_every=1"]
+    part = folder / "checkpoints/step_00000003.part"
+    assert end(start(command, log), lambda process: part.exists()) is None, log.read_text()[-3000:]
+    newest = files.newest_complete(folder / "checkpoints")
+    assert newest is not None and files.step_of(newest) in (2, 3)
+    assert (memory_chunk(newest) or 0) > 0  # persistent streams are on their way
+    assert end(start(command, log)) == 0, log.read_text()[-3000:]
+    assert checkpoint_differences(folder, made / "here/tiny/rollout") == []
+    assert metrics_differences(folder, made / "here/tiny/rollout") == []
+
+
+@pytest.mark.slow
 def test_dmd_cut_off_in_its_start_and_after_it_ends_as_undisturbed(made: Path, tmp_path: Path) -> None:
     for stage in ("encode", "orchestrator", "teacher"):
         shutil.copytree(made / "here/tiny" / stage, tmp_path / "here/tiny" / stage)

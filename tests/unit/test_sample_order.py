@@ -4,6 +4,7 @@ from collections import Counter
 
 import numpy as np
 
+from datamodules.batches import Cursor, Share, Source, TrainBatches
 from datamodules.order import GlobalOrder, batch_positions, rng_at
 
 SHARDS = [[0, 1, 2], [3, 4], [5, 6, 7, 8]]
@@ -47,3 +48,15 @@ def test_random_numbers_depend_on_seed_position_and_stream_alone():
     assert np.array_equal(draw, rng_at(5, 1234).random(4))
     for other in (rng_at(5, 1235), rng_at(6, 1234), rng_at(5, 1234, 1)):
         assert not np.array_equal(draw, other.random(4))
+
+
+def test_another_number_of_processes_neither_repeats_nor_loses_a_sample():
+    seen, cursor = [], Cursor()
+    for world, steps in ((1, 3), (2, 2), (3, 1), (1, 2)):
+        ranks = [iter(TrainBatches(Source(int, list), cursor, Share(4, rank, world))) for rank in range(world)]
+        for _ in range(steps):
+            together = [position for rank in ranks for position in next(rank)]
+            assert sorted(together) == list(range(len(seen), len(seen) + 4 * world))
+            seen += together
+        cursor = Cursor(len(seen))  # what a checkpoint keeps
+    assert sorted(seen) == list(range(4 * (3 + 4 + 3 + 2)))

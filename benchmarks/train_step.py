@@ -1,0 +1,287 @@
+"""Iterations per second of training, and which share of the device's matmul peak they reach.
+
+    python benchmarks/train_step.py                          # the tiny preset on a CPU, 1.3B on a GPU
+    python benchmarks/train_step.py --step teacher --batch 4 --compile --profile
+
+Models of the preset's size with random weights learn on random latents, so that torch and transformers are all it
+needs. A teacher step is the joint objective without the pointer's pass (denoiser and orchestrator learn); a dmd step
+updates student and critic, as each fifth iteration does, ``critic`` the critic alone, as the others do. Useful FLOPs
+are counted by torch on one step without recomputed activations (forward and backward, multiply-add = 2). The peak is
+that of a large matrix product of the same type in the same process. On a GPU one more step is made with every host
+synchronisation forbidden, unless ``--allow-sync``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from streamchar.clock import ChunkClock  # noqa: E402
+from streamchar.denoiser.config import DenoiserConfig  # noqa: E402
+from streamchar.denoiser.model import Denoiser  # noqa: E402
+from streamchar.diffusion.config import DiffusionConfig  # noqa: E402
+from streamchar.diffusion.noise import NoiseKey  # noqa: E402
+from streamchar.distributed.activations import checkpoint_activations  # noqa: E402
+from streamchar.hub.model_spec import ModelSpec  # noqa: E402
+from streamchar.hub.random_batches import random_chunks  # noqa: E402
+from streamchar.objectives.distribution_matching import critic_losses, generator_losses, renoise  # noqa: E402
+from streamchar.objectives.drops import DropConfig  # noqa: E402
+from streamchar.objectives.joint import joint_losses  # noqa: E402
+from streamchar.orchestrator.config import OrchestratorConfig  # noqa: E402
+from streamchar.rollout.denoise import denoise_chunk  # noqa: E402
+from streamchar.rollout.plan import student_plan  # noqa: E402
+from streamchar.types import ChunkBatch  # noqa: E402
+from streamchar.window import WindowConfig  # noqa: E402
+
+PRESETS = {
+    "tiny": (ModelSpec(
+        DenoiserConfig(16, 64, patch=3, width=64, layers=2, heads=2, ffn=128, audio_ffn=128, frame_condition=True,
+                       residual_bf16=True),
+        OrchestratorConfig(width=64, layers=2, heads=2, kv_heads=2, ffn=128, pointer_dim=32),
+        ChunkClock(25, 17, 25, 16000), WindowConfig(2, 3, 0.16, 0.4, 0.8, 4, 6),
+        DiffusionConfig(3.0, True, 6, few_step_shift=3.0, score_shift=3.0, guidance_video=1.5, guidance_audio=2.0),
+        48), 6),
+    "1b": (ModelSpec(
+        DenoiserConfig(48, 128, patch=2, width=1536, layers=30, heads=12, ffn=8960, audio_ffn=2048),
+        OrchestratorConfig(tokenizer="pretrained", width=896, layers=24, heads=14, kv_heads=2, ffn=4864,
+                           rope_theta=1e6, positions="index", pointer_dim=256, pointer_rate=12.0),
+        ChunkClock(24, 33, 25, 16000), WindowConfig(3, 9, 0.0, 3.0, 12.0, 96, 160), DiffusionConfig(), 256), 32)}
+"""Sizes as in ``conf/preset/`` with the channels of the codecs, and the side of the latent grid."""
+
+EXIT_STEP = 1
+
+
+@dataclass
+class Setting:
+    """Where and how a step runs."""
+
+    device: torch.device
+    batch: int
+    compile: bool
+    activations: str
+    dtype: torch.dtype
+
+    def autocast(self) -> torch.autocast:
+        """fp32 weights, computation in ``dtype``."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.dtype == torch.bfloat16)
+
+
+class Step:
+    """One training iteration on a batch that lies on the device already."""
+
+    def __init__(self, name: str, spec: ModelSpec, grid: int, setting: Setting) -> None:
+        self.spec, self.setting = spec, setting
+        torch.manual_seed(0)
+        self.student = spec.build_denoiser().to(setting.device)
+        self.orchestrator = spec.build_orchestrator(load_llm=False).to(setting.device)
+        trained: list[nn.Module] = [self.student]
+        if name == "teacher":
+            trained.append(self.orchestrator)
+        else:
+            self.teacher = deepcopy(self.student).requires_grad_(False)
+            self.critic = deepcopy(self.student)
+            self.orchestrator.requires_grad_(False)
+            trained.append(self.critic)
+        self.run: Callable[[int], None] = {"teacher": self.teach, "dmd": self.match, "critic": self.criticise}[name]
+        for model in trained:
+            checkpoint_activations(model, setting.activations)  # type: ignore[arg-type]
+        if setting.compile:
+            for model in (m for m in vars(self).values() if isinstance(m, Denoiser)):
+                for block in model.blocks:
+                    block.compile()
+        self.optimizers = {m: torch.optim.AdamW(
+            [p for p in m.parameters() if p.requires_grad], lr=1e-5, fused=True) for m in trained}
+        self.batch = random_chunks(spec, setting.batch, grid).to(setting.device)
+        self.plan = student_plan(spec.diffusion)
+
+    def plain(self) -> Setting:
+        """The setting in which nothing is computed twice and every operation can be seen."""
+        return replace(self.setting, compile=False, activations="keep")
+
+    def key(self, number: int, role: str) -> NoiseKey:
+        """Counted noise; the samples' numbers are known on the host."""
+        return NoiseKey(0, tuple(range(self.setting.batch)), role, number)
+
+    def update(self, *models: nn.Module) -> None:
+        """Clip and step on the device."""
+        for model in models:
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 10.0)
+            self.optimizers[model].step()
+            self.optimizers[model].zero_grad(set_to_none=True)
+
+    def teach(self, number: int) -> None:
+        batch: ChunkBatch = self.batch
+        with self.setting.autocast():
+            losses = joint_losses(self.student, self.orchestrator, batch, self.key(number, "train"),
+                                  self.spec.diffusion, DropConfig(), with_pointer=False)
+            loss = losses.video.mean() + losses.audio.mean() + 0.25 * losses.head.mean()
+        loss.backward()
+        self.update(self.student, self.orchestrator)
+
+    def match(self, number: int) -> None:
+        """The student's update, then the critic's."""
+        key, c = self.key(number, "generator"), self.batch.conditions
+        with self.setting.autocast():
+            with torch.no_grad():
+                prefix = self.orchestrator.prefix(c)
+            out = denoise_chunk(self.student, self.orchestrator, c, prefix, self.plan, key, EXIT_STEP,
+                                stop_at_exit=True)
+            assert out.exit is not None
+            scored = renoise(out.exit, self.orchestrator, prefix, key, self.spec.diffusion)
+            losses = generator_losses(out.exit, scored, self.teacher, self.critic, c, self.batch.audio_weight,
+                                      self.spec.diffusion)
+            loss = (losses.video + losses.audio).mean()
+        loss.backward()
+        self.update(self.student)
+        self.criticise(number)
+
+    def criticise(self, number: int) -> None:
+        key, c = self.key(number, "critic"), self.batch.conditions
+        with self.setting.autocast():
+            with torch.no_grad():
+                prefix = self.orchestrator.prefix(c)
+                sample = denoise_chunk(self.student, self.orchestrator, c, prefix, self.plan, key, EXIT_STEP,
+                                       stop_at_exit=True).final
+            scored = renoise(sample, self.orchestrator, prefix, key, self.spec.diffusion)
+            losses = critic_losses(self.critic, sample, scored, c, self.batch.audio_weight)
+            loss = (losses.video + losses.audio).mean()
+        loss.backward()
+        self.update(self.critic)
+
+
+def count_flops(step: Step) -> int:
+    """FLOPs of one step by torch's counter; attention as matrix products on a CPU, where it knows no fused kernel."""
+    kind = "plain" if step.setting.device.type == "cpu" else "sdpa"
+    counter = FlopCounterMode(display=False)
+    with patch("streamchar.nn.attention.backend", lambda *_: kind), counter:
+        step.run(0)
+    return counter.get_total_flops()
+
+
+def seconds_each(action: Callable[[int], Any], count: int, device: torch.device) -> float:
+    """Mean time of ``count`` calls, after one that is not timed."""
+    action(1)
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    began = time.perf_counter()
+    for number in range(count):
+        action(2 + number)
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return (time.perf_counter() - began) / count
+
+
+def peak(device: torch.device, dtype: torch.dtype) -> float:
+    """FLOP/s of a large matrix product."""
+    side = 8192 if device.type == "cuda" else 1024
+    a, b = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
+    return 2 * side**3 / seconds_each(lambda _: a @ b, 20 if device.type == "cuda" else 5, device)
+
+
+def synchronisations(step: Step) -> str:
+    """``none``, or the first operation of a step that makes the host wait."""
+    if step.setting.device.type != "cuda":
+        return "no GPU"
+    torch.cuda.synchronize()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        step.run(0)
+    except RuntimeError as error:
+        return str(error).splitlines()[0]
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    return "none"
+
+
+def profile(step: Step, name: str, folder: Path | None) -> None:
+    """Print the operations that take most of one step's time; write a trace where a folder is given."""
+    cuda = step.setting.device.type == "cuda"
+    kinds = [torch.profiler.ProfilerActivity.CPU] + [torch.profiler.ProfilerActivity.CUDA] * cuda
+    with torch.profiler.profile(activities=kinds) as found:
+        step.run(0)
+        if cuda:
+            torch.cuda.synchronize()
+    by = "self_device_time_total" if cuda else "self_cpu_time_total"
+    print(f"\nprofile of one {name} step\n" + found.key_averages().table(sort_by=by, row_limit=15))
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+        found.export_chrome_trace(str(folder / f"{name}.json"))
+
+
+def arguments() -> argparse.Namespace:
+    gpu = torch.cuda.is_available()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--preset", choices=PRESETS, default="1b" if gpu else "tiny")
+    parser.add_argument("--step", choices=("teacher", "dmd", "critic"), action="append",
+                        help="teacher; dmd: student and critic; critic alone (default: all)")
+    parser.add_argument("--batch", type=int, default=2, help="samples of one step")
+    parser.add_argument("--steps", type=int, default=10, help="timed steps")
+    parser.add_argument("--device", default="cuda" if gpu else "cpu")
+    parser.add_argument("--precision", choices=("fp32", "bf16"), default="bf16" if gpu else "fp32")
+    parser.add_argument("--compile", action="store_true", help="compile the denoisers' blocks")
+    parser.add_argument("--activations", choices=("keep", "selective", "recompute"), default="keep")
+    parser.add_argument("--profile", action="store_true", help="print the operations that take most time")
+    parser.add_argument("--trace", type=Path, help="folder for traces of the profile")
+    parser.add_argument("--allow-sync", action="store_true", help="a host synchronisation is told and no failure")
+    return parser.parse_args()
+
+
+def hardware(device: torch.device) -> str:
+    """The device in words."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    names = [line.split(":", 1)[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines()
+             if line.startswith("model name")] if Path("/proc/cpuinfo").exists() else []
+    return f"{names[0] if names else platform.machine()}, {torch.get_num_threads()} thread(s)"
+
+
+def main() -> int:
+    """Print the table; 1 where a step makes the host wait."""
+    options = arguments()
+    device = torch.device(options.device)
+    spec, grid = PRESETS[options.preset]
+    here = Path(__file__).resolve().parent
+    commit = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=here, capture_output=True, text=True,
+                            check=False).stdout.strip() or "no git"
+    print(f"Command: python benchmarks/{Path(__file__).name} {' '.join(sys.argv[1:])}\nCommit {commit}, "
+          f"{time.strftime('%Y-%m-%d')}, {hardware(device)}, torch {torch.__version__}, preset {options.preset}\n")
+    dtype = torch.bfloat16 if options.precision == "bf16" else torch.float32
+    best, failed = peak(device, dtype), False
+    print(f"{options.precision} matrix product: {best / 1e12:.3g} TFLOP/s\n\n| step | batch | iterations/s "
+          f"| TFLOP a step | TFLOP/s | share of the peak | memory, GiB | host waits for |\n{'|---' * 8}|")
+    for name in options.step or ("teacher", "dmd", "critic"):
+        setting = Setting(device, options.batch, options.compile, options.activations, dtype)
+        step = Step(name, spec, grid, setting)
+        flops = count_flops(step if setting == step.plain() else Step(name, spec, grid, step.plain()))
+        each = seconds_each(step.run, options.steps, device)
+        waits = synchronisations(step)
+        failed |= waits not in ("none", "no GPU")
+        memory = f"{torch.cuda.max_memory_allocated() / 2**30:.1f}" if device.type == "cuda" else "-"
+        print(f"| {name} | {options.batch} | {1 / each:.3g} | {flops / 1e12:.3g} | {flops / each / 1e12:.3g} | "
+              f"{100 * flops / each / best:.1f} % | {memory} | {waits} |", flush=True)
+        if options.profile or options.trace:
+            profile(step, name, options.trace)
+        del step
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats()
+    return int(failed and not options.allow_sync)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
