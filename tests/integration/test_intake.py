@@ -231,6 +231,36 @@ def test_speech_makes_shards_of_sound_and_text(tmp_path: Path) -> None:
         "LJ001-0002.wav": "no transcript"}
 
 
+def speech_run(folder: Path) -> list[str]:
+    """The command line of a run whose shards hold sound alone, prepared."""
+    level = syllables(4.0, ((0.5, 2.5),))
+    (folder / "in").mkdir()
+    for name in "abc":
+        wave = 0.4 * level * np.sin(2 * np.pi * 200 * np.arange(len(level)) / RATE)
+        (folder / "in" / f"{name}.wav").write_bytes(encode_wav(wave, RATE))
+        (folder / "in" / f"{name}.txt").write_text("place red now")
+    production.produce("speech", fake_options(folder), folder)
+    return ["preset=tiny", f"root={folder}", "name=own", f"data.shards={folder / 'shards'}"]
+
+
+def test_sound_alone_is_encoded_where_no_pictures_are_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    line = speech_run(tmp_path)
+    assert main(["stage=encode", *line]) == 2
+    assert "codec.video.kind=none" in capsys.readouterr().err
+    assert main(["stage=encode", *line, "codec.video.kind=none"]) == 0
+    index = json.loads((tmp_path / "own" / "encode" / "latents" / "train" / "shards.json").read_text())
+    assert index["video"] is None and index["audio_channels"] > 0 and index["shards"][0]["clips"] == 2
+
+
+@pytest.mark.slow
+def test_the_orchestrator_trains_on_sound_alone(tmp_path: Path) -> None:
+    line = [*speech_run(tmp_path), "codec.video.kind=none"]
+    assert main(["stage=encode", *line]) == 0 and main(["stage=orchestrator", *line]) == 0
+    rows = [json.loads(r) for r in (tmp_path / "own" / "orchestrator" / "metrics.jsonl").read_text().splitlines()]
+    assert np.isfinite([r["metrics"]["train/audio"] for r in rows if "train/audio" in r["metrics"]]).sum() == 4
+    assert main(["stage=teacher", *line]) == 2  # it needs pictures, and says so
+
+
 def test_recordings_stay_where_they_were_put_when_others_come() -> None:
     some = [f"clip{i}" for i in range(200)]
     held = validation_keys(some, 0.1)
