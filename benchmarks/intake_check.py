@@ -44,7 +44,8 @@ def lag(clip: Clip, mouth: FaceMeshMouth, detail_s: float) -> SyncScore:
 def main(shards: str, aligned: str, models: str) -> None:
     """Print both measures."""
     clips = list(read_clips(expand_shards(shards), Quarantine(max_rate=0)))
-    errors = np.abs([e for c in clips for e in word_errors(c, Path(aligned) / f"{Path(c.meta['source']['file']).stem}.align")])
+    published = {c.key: Path(aligned) / Path(c.meta["source"]["file"]).with_suffix(".align").name for c in clips}
+    errors = np.abs([e for c in clips for e in word_errors(c, published[c.key])])
     print(f"{len(clips)} clips, {len(errors) // 2} words: starts and ends differ from the published ones by "
           f"{1e3 * np.median(errors):.0f} ms (median), {1e3 * np.mean(errors):.0f} ms (mean), "
           f"{1e3 * np.max(errors):.0f} ms (most)")

@@ -15,6 +15,7 @@ from datamodules.conform import extend_frames, extend_wave, fit_frames, fit_rate
 from datamodules.latent_format import ClipRecord, PhaseRecord
 from datamodules.quarantine import DamagedSample
 from streamchar.clock import ChunkClock
+from streamchar.codecs.no_pictures import NoPictures
 from streamchar.codecs.protocol import AudioCodec, VideoCodec
 
 CHUNKS_AT_ONCE = 16
@@ -49,7 +50,8 @@ class ClipEncoder:
         Raises:
             DamagedSample: if it is too short, or a latent is not finite.
         """
-        frames = None if clip.frames is None else conform_frames(clip, self.clock, self.size)
+        unseen = clip.frames is None or isinstance(self.video_codec, NoPictures)
+        frames = None if unseen else conform_frames(clip, self.clock, self.size)
         wave = fit_wave(clip.wave, clip.sample_rate, self.clock.sample_rate)
         seconds = len(frames) / self.clock.fps if frames is not None else len(wave) / self.clock.sample_rate
         if seconds * self.clock.audio_rate < 2:

@@ -39,11 +39,11 @@ class CtcAligner:
     """
 
     def __init__(self, folder: str | Path) -> None:
-        from transformers import AutoModelForCTC, AutoProcessor
-
         if not (Path(folder) / "config.json").is_file():
             raise InputError(f"aligner {folder} holds no config.json; give a local Hugging Face folder of a CTC model "
                              "(wav2vec2 family) as intake.aligner")
+        from transformers import AutoModelForCTC, AutoProcessor
+
         try:
             self._model: Any = AutoModelForCTC.from_pretrained(folder, local_files_only=True).float().eval()
             self._processor: Any = AutoProcessor.from_pretrained(folder, local_files_only=True)

@@ -13,6 +13,8 @@ from datamodules.intake.speech_layouts import list_speech
 from datamodules.intake.video_layouts import list_grid, list_videos
 from streamchar.errors import DataError, InputError
 
+LONGEST_KEY = 80
+"""Characters; names in a tar have at most 100."""
 LISTERS: dict[str, Callable[[Path], list[Source]]] = {"videos": list_videos, "grid": list_grid, "speech": list_speech}
 
 
@@ -34,10 +36,11 @@ def list_sources(recipe: str, folder: str | None) -> list[Source]:
 
 
 def _unique(sources: list[Source], root: Path) -> Iterable[Source]:
-    """Keys from the paths below ``root``; paths that would share one get a number of their own."""
+    """Keys from the paths below ``root``; paths that would share one, and long ones, get a number of their own."""
     relative = [s.path.relative_to(root) for s in sources]
     keys = [slug("-".join(r.with_suffix("").parts)) for r in relative]
     shared = {key for key, count in Counter(keys).items() if count > 1}
     for source, path, key in zip(sources, relative, keys, strict=True):
-        own = f"{key}-{zlib.crc32(str(path).encode()):08x}" if key in shared else key
+        number = f"-{zlib.crc32(str(path).encode()):08x}"
+        own = key if key not in shared and len(key) <= LONGEST_KEY else key[:LONGEST_KEY - len(number)] + number
         yield replace(source, key=own)

@@ -17,7 +17,7 @@ from typing import Any
 from datamodules.intake.rejection import Rejected
 from streamchar.transcript import SILENCE_MARKS, normalise_words
 
-ALIGN_UNIT_S = 1 / 25000
+ALIGN_HZ = 25000
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def _txt(body: str) -> list[Cue]:
 def _align(body: str) -> list[Cue]:
     """GRID: ``start end word`` in units of 1/25000 s."""
     rows = [line.split() for line in body.splitlines() if line.strip()]
-    return [timed_cue([Token(word, int(start) * ALIGN_UNIT_S, int(end) * ALIGN_UNIT_S) for start, end, word in rows
+    return [timed_cue([Token(word, int(start) / ALIGN_HZ, int(end) / ALIGN_HZ) for start, end, word in rows
                        if word.lower() not in SILENCE_MARKS])]
 
 

@@ -25,6 +25,7 @@ from datamodules.shards import expand_shards, index_shards, split_shards
 from pipelines.config.schema import RunConfig
 from pipelines.run_directory import RunDirectory, global_rank
 from streamchar.clock import ChunkClock
+from streamchar.codecs.no_pictures import NoPictures
 from streamchar.codecs.store import Codecs, fit_codecs, load_codec, save_codec
 from streamchar.errors import CheckpointError, DataError
 
@@ -100,6 +101,10 @@ def _codecs(cfg: RunConfig, shards: list[Path], folder: Path, console: Console) 
             console.print(f"[yellow]{error}[/]: fitted again")
     with console.status("fitting codecs"):
         sample = list(_sample(cfg, shards))
+        if cfg.codec.video.kind != "none" and all(frames is None for frames, _ in sample):
+            raise DataError(f"none of {len(sample)} sampled clips has pictures to fit the video codec on: give paired "
+                            "clips as data.shards and these as data.speech_shards, or train the orchestrator on sound "
+                            "alone with codec.video.kind=none")
         codecs = fit_codecs(cfg.codec, sample)
     folder.mkdir(parents=True, exist_ok=True)
     save_codec(codecs.video, folder / "video")
@@ -188,9 +193,9 @@ def _worth_starting(jobs: list[EncodeJob]) -> int:
 
 def _index(codecs: Codecs, clock: ChunkClock, settings: EncodeSettings) -> LatentIndex:
     grid = settings.size // codecs.video.spatial_stride
+    chunk = None if isinstance(codecs.video, NoPictures) else [codecs.video.channels, clock.video_latents, grid, grid]
     return LatentIndex(*settings.fingerprints, clock.fps, clock.chunk_frames, clock.audio_rate, clock.sample_rate,
-                       codecs.audio.channels, [codecs.video.channels, clock.video_latents, grid, grid],
-                       list(settings.offsets), settings.size)
+                       codecs.audio.channels, chunk, list(settings.offsets), settings.size)
 
 
 def _check(records: list[dict[str, Any]], quarantine: Quarantine) -> None:

@@ -10,8 +10,9 @@ from typing import Literal
 class VideoCodecConfig:
     """Frames to latents and back."""
 
-    kind: Literal["pca", "taef2"] = "pca"
-    """pca: fitted in closed form in seconds; taef2: a pretrained image autoencoder from ``path``."""
+    kind: Literal["pca", "taef2", "none"] = "pca"
+    """pca: fitted in closed form in seconds; taef2: a pretrained image autoencoder from ``path``; none: sound alone,
+    for an orchestrator trained on speech (pictures are left out)."""
     channels: int = 16
     """Channels of a latent. For taef2: 128 keeps everything (4 stacked frames x 32), fewer are a fitted PCA."""
     sigma_floor: float = 0.02
@@ -23,7 +24,7 @@ class VideoCodecConfig:
 
     def problems(self) -> list[str]:
         """Everything that is wrong with these values, in words."""
-        most = {"pca": 192, "taef2": 128}[self.kind]
+        most = {"pca": 192, "taef2": 128, "none": 192}[self.kind]
         found = []
         if not 1 <= self.channels <= most:
             found.append(f"codec.video.channels={self.channels} must be between 1 and {most} for {self.kind}")

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from streamchar.codecs.config import AudioCodecConfig, CodecConfig, VideoCodecConfig
 from streamchar.codecs.lyra import LyraCodec
 from streamchar.codecs.mel import MelCodec
+from streamchar.codecs.no_pictures import NoPictures
 from streamchar.codecs.pca_video import PcaVideoCodec
 from streamchar.codecs.protocol import AudioCodec, VideoCodec
 from streamchar.codecs.taef2 import Taef2Codec
@@ -27,7 +28,7 @@ from streamchar.errors import CheckpointError, InputError
 __all__ = ["AudioCodecConfig", "CodecConfig", "Codecs", "VideoCodecConfig", "build_codec", "codec_from_state",
            "codec_state", "fit_codecs", "load_codec", "save_codec"]
 
-CLASSES: dict[str, Any] = {c.kind: c for c in (PcaVideoCodec, Taef2Codec, MelCodec, LyraCodec)}
+CLASSES: dict[str, Any] = {c.kind: c for c in (PcaVideoCodec, Taef2Codec, NoPictures, MelCodec, LyraCodec)}
 
 
 @dataclass

@@ -1,0 +1,153 @@
+"""Transcripts of all kinds, corpora's layouts, and the cutting of recordings."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from datamodules.intake.cutting import CutRules, plan_clips, words_within
+from datamodules.intake.hearing import unwritten, without
+from datamodules.intake.listing import list_sources
+from datamodules.intake.rejection import Rejected
+from datamodules.intake.transcripts import Token, find_transcript, read_transcript
+from datamodules.intake.video_layouts import grid_sentence
+from streamchar.errors import DataError, InputError
+
+WORDS = [{"word": " Hello,", "start": 0.5, "end": 0.9}, {"word": "you", "start": 1.0, "end": 1.2}]
+SRT = ("1\r\n00:00:01,500 --> 00:00:02,000\r\n<i>Hello,</i> you\r\n\r\n"
+       "2\r\n00:01:03,000 --> 00:01:04,250\r\n- [door] Go &amp; see")
+VTT = "WEBVTT\n\nNOTE nothing\n\nintro\n00:01.500 --> 00:02.000 align:start\n<v Ann>Hello, you\n"
+
+
+@pytest.mark.parametrize(("name", "body", "expected"), [
+    ("a.txt", "\ufeffHello,\n you ", [("Hello, you", 0.0, math.inf, None)]),
+    ("a.srt", SRT, [("Hello, you", 1.5, 2.0, None), ("Go & see", 63.0, 64.25, None)]),
+    ("a.vtt", VTT, [("Hello, you", 1.5, 2.0, None)]),
+    ("a.json", json.dumps({"text": "Hello, you", "speaker": "s"}), [("Hello, you", 0.0, math.inf, None)]),
+    ("a.json", json.dumps({"words": WORDS}), [("Hello, you", 0.5, 1.2, 2)]),
+    ("a.json", json.dumps({"segments": [{"text": " Hello, you", "start": 0, "end": 2}]}),
+     [("Hello, you", 0.0, 2.0, None)]),
+    ("a.json", json.dumps({"segments": [{"text": "x", "start": 0, "end": 2, "words": WORDS}]}),
+     [("Hello, you", 0.5, 1.2, 2)]),
+    ("a.align", "0 12500 sil\r\n12500 22500 hello\r\n25000 30000 you\r\n30000 74500 sil\r\n",
+     [("hello you", 0.5, 1.2, 2)]),
+])
+def test_every_kind_of_transcript_gives_cues(tmp_path: Path, name: str, body: str, expected: list) -> None:
+    (tmp_path / name).write_text(body, newline="")
+    cues = read_transcript(tmp_path / name)
+    assert [(c.text, c.start, c.end, c.tokens and len(c.tokens)) for c in cues] == expected
+
+
+@pytest.mark.parametrize(("name", "body"), [
+    ("a.txt", " -- \n"), ("a.srt", "Hello"), ("a.json", "{"), ("a.json", "[]"), ("a.json", '{"other": 1}'),
+    ("a.align", "0 x hello"), ("a.json", json.dumps({"words": [{"w": "a", "start": 2, "end": 1}]})),
+    ("a.json", '{"words": [{"w": "a", "start": NaN, "end": 1}]}')])
+def test_a_bad_transcript_is_a_reason_not_a_crash(tmp_path: Path, name: str, body: str) -> None:
+    (tmp_path / name).write_text(body)
+    with pytest.raises(Rejected) as no:
+        read_transcript(tmp_path / name)
+    assert no.value.reason == "bad transcript" and name in no.value.detail
+
+
+def test_the_transcript_that_tells_most_is_taken(tmp_path: Path) -> None:
+    for ending in (".txt", ".srt", ".align"):
+        (tmp_path / f"a{ending}").write_text("x")
+    assert find_transcript(tmp_path / "a.mpg") == tmp_path / "a.align"
+    assert find_transcript(tmp_path / "b.mpg") is None
+
+
+def touch(root: Path, *names: str) -> None:
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(b"x")
+
+
+def test_layouts_give_texts_and_speakers(tmp_path: Path) -> None:
+    touch(tmp_path, "LJSpeech-1.1/wavs/LJ001-0001.wav", "LibriSpeech/test/84/121/84-121-0000.flac", "EN/a_1.mp3",
+          "plain/b.ogg", "plain/c.wav")
+    (tmp_path / "LJSpeech-1.1" / "metadata.csv").write_text("LJ001-0001|In 1789.|In seventeen eighty-nine.\n")
+    (tmp_path / "LibriSpeech/test/84/121/84-121.trans.txt").write_text("84-121-0000 GO DO YOU HEAR\n")
+    (tmp_path / "EN/a_1.json").write_text(json.dumps({"id": "a_1", "text": "Hi.", "speaker": "EN_S7", "wav": "a.mp3"}))
+    (tmp_path / "plain/b.txt").write_text("hello")
+    found = {s.path.name: s for s in list_sources("speech", str(tmp_path))}
+    assert (found["LJ001-0001.wav"].text, found["LJ001-0001.wav"].speaker) == ("In seventeen eighty-nine.", "lj")
+    assert (found["84-121-0000.flac"].text, found["84-121-0000.flac"].speaker) == ("GO DO YOU HEAR", "libri-84")
+    assert found["a_1.mp3"].speaker == "EN_S7" and found["a_1.mp3"].transcript == tmp_path / "EN/a_1.json"
+    assert found["b.ogg"].transcript == tmp_path / "plain/b.txt" and found["b.ogg"].speaker == "plain"
+    assert found["c.wav"].transcript is found["c.wav"].text is None  # reported when it is read, not lost here
+    assert len(found) == 5
+
+
+def test_grid_as_published_and_by_its_names(tmp_path: Path) -> None:
+    touch(tmp_path, "s1/bbaf2n.mpg", "s1/bbaf3s.mpg", "s1/notes.mpg")
+    (tmp_path / "alignments" / "s1").mkdir(parents=True)
+    (tmp_path / "alignments" / "s1" / "bbaf2n.align").write_text("0 100 sil\n")
+    found = {s.path.stem: s for s in list_sources("grid", str(tmp_path))}
+    assert found["bbaf2n"].transcript == tmp_path / "alignments/s1/bbaf2n.align" and found["bbaf2n"].speaker == "s1"
+    assert found["bbaf3s"].text == "bin blue at f three soon" and found["notes"].text is None
+    assert grid_sentence("lwizzp") == "lay white in z zero please" and grid_sentence("bbaw2n") is None
+
+
+def test_keys_are_unique_short_and_without_dots(tmp_path: Path) -> None:
+    touch(tmp_path, "a/b.mp4", "a-b.mp4", "a.b.mp4", "né.mkv", f"{'long' * 40}.mp4", ".hidden/x.mp4", "read.md")
+    keys = [s.key for s in list_sources("videos", str(tmp_path))]
+    assert len(set(keys)) == len(keys) == 5
+    assert all("." not in k and "/" not in k and len(k) <= 80 for k in keys)
+    touch(tmp_path, "zz.mp4")
+    assert set(keys) < {s.key for s in list_sources("videos", str(tmp_path))}
+
+
+def test_no_input_is_told(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="input=DIR"):
+        list_sources("videos", None)
+    with pytest.raises(DataError, match="no folder"):
+        list_sources("videos", str(tmp_path / "nowhere"))
+    with pytest.raises(DataError, match="no recording"):
+        list_sources("videos", str(tmp_path))
+
+
+RULES = CutRules(max_s=20.0, edge_s=1.0, pause_s=1.5)
+
+
+def test_long_pauses_cut_and_short_ones_stay() -> None:
+    speech = [(3.0, 5.0), (6.4, 8.0), (10.0, 12.0), (20.0, 21.0)]
+    assert plan_clips((0.0, 30.0), speech, [], RULES) == [(2.0, 9.0), (9.0, 13.0), (19.0, 22.0)]
+    assert plan_clips((2.5, 4.5), speech, [], RULES) == [(2.5, 4.5)]
+
+
+def test_clips_keep_every_word_whole_and_never_overlap() -> None:
+    rng = np.random.default_rng(5)
+    for _ in range(60):
+        words, now = [], float(rng.uniform(0, 3))
+        for i in range(int(rng.integers(1, 120))):
+            length = float(rng.uniform(0.1, 0.7))
+            words.append(Token(f"w{i}", now, now + length))
+            now += length + float(rng.choice([0.0, 0.1, 0.6, 3.0], p=[0.5, 0.3, 0.15, 0.05]))
+        speech = [(max(w.start - 0.05, 0), w.end + 0.1) for w in words[::2]]
+        clips = plan_clips((0.0, now + 2), speech, words, RULES)
+        assert all(e - s <= RULES.max_s + 1e-9 for s, e in clips)
+        assert all(a[1] <= b[0] + 1e-9 for a, b in zip(clips, clips[1:], strict=False))
+        assert [w.text for c in clips for w in words_within(words, c, slack=1e-6)] == [w.text for w in words]
+
+
+def test_a_word_across_a_shot_is_in_no_clip() -> None:
+    words = [Token("a", 1.0, 2.0), Token("b", 4.5, 5.5), Token("c", 6.0, 7.0)]
+    first = plan_clips((0.0, 5.0), [(1.0, 7.0)], words, RULES)
+    second = plan_clips((5.0, 9.0), [(1.0, 7.0)], words, RULES)
+    assert [w.text for c in first for w in words_within(words, c)] == ["a"] and first[-1][1] <= 4.5
+    assert [w.text for c in second for w in words_within(words, c)] == ["c"] and second[0][0] >= 5.5
+
+
+def test_speech_without_a_break_is_cut_at_the_limit() -> None:
+    clips = plan_clips((0.0, 50.0), [(0.0, 50.0)], [], RULES)
+    assert clips[0] == (0.0, 20.0) and clips[-1][1] == 50.0 and len(clips) == 3
+
+
+def test_speech_without_text_is_found() -> None:
+    words = [Token("a", 1.0, 1.5), Token("b", 1.6, 2.0)]
+    assert unwritten([(0.9, 2.2), (5.0, 7.0)], words) == [(5.0, 7.0)]
+    assert without([(0.0, 10.0)], (2.0, 3.0)) == [(0.0, 2.0), (3.0, 10.0)]
