@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save
 
-from datamodules.atomic_file import write_atomic
+from datamodules.atomic_file import part_of, write_atomic
 from datamodules.clip_table import TABLE_NAME, ClipPlace, ClipTable, shards_digest, table_path
 from datamodules.latent_format import INDEX_NAME, ClipRecord, LatentIndex
 from datamodules.shard_scan import joined_table
@@ -34,7 +34,7 @@ class LatentShardWriter:
         self.clips = 0
         self.seconds = 0.0
         self.places: list[ClipPlace] = []
-        self._part = path.with_name(f"{path.name}.{os.getpid()}.part")
+        self._part = part_of(path)
 
     def __enter__(self) -> LatentShardWriter:
         self._file = open(self._part, "wb")  # noqa: SIM115 - closed in __exit__

@@ -31,6 +31,7 @@ class ShardMaps:
         self.remote = is_remote(base)
         self._cache = cache or (ShardCache() if self.remote else None)
         self._maps: dict[int, NDArray[np.uint8]] = {}
+        self._gone: dict[int, GoneError] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_maps": {}}  # maps are opened again in the process that reads
@@ -52,14 +53,23 @@ class ShardMaps:
         return blob
 
     def _map(self, shard: int) -> NDArray[np.uint8]:
+        if shard in self._gone:
+            raise self._gone[shard]  # every one of its clips would ask again
         found = self._maps.pop(shard, None)
         if found is None:
             while len(self._maps) >= OPEN_MAPS:
                 self._maps.pop(next(iter(self._maps)))
-            with self._open(shard) as file:
+            with self._opened(shard) as file:
                 found = np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), np.uint8)
         self._maps[shard] = found  # the last one used is the last to go
         return found
+
+    def _opened(self, shard: int) -> BinaryIO:
+        try:
+            return self._open(shard)
+        except GoneError as error:
+            self._gone[shard] = error
+            raise
 
     def _open(self, shard: int) -> BinaryIO:
         row = self._shards[shard]
