@@ -65,8 +65,8 @@ class ShardCache:
                     file = open(path, "rb")  # noqa: SIM115 - the caller closes it
         except OSError as error:
             raise InputError(f"cannot keep {url} in the cache {self.folder}: {error.strerror or error}; free some "
-                             "space there, or set STREAMCHAR_CACHE to a folder on another disk (and STREAMCHAR_CACHE_GB, "
-                             f"now {self.limit / 1e9:g}, to less than it holds)") from error
+                             "space there, or set STREAMCHAR_CACHE to a folder on another disk (and "
+                             f"STREAMCHAR_CACHE_GB, now {self.limit / 1e9:g}, to less than it holds)") from error
         return file
 
     def _download(self, url: str, path: Path, expected: Expected) -> None:

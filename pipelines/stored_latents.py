@@ -49,7 +49,8 @@ def adopt(cfg: RunConfig, folder: Path, console: Console) -> None:
             raise DataError(f"data.size={cfg.data.size}, but the latents at {source} are of pictures of {index.size}: "
                             f"set data.size={index.size}")
         store = LatentStore(target, clock, prints, cfg.data.max_bad_share)
-        console.print(f"{split}: {len(store.clips)} clips in {len(index.shards)} shards at {index.base}", soft_wrap=True)
+        console.print(f"{split}: {len(store.clips)} clips in {len(index.shards)} shards at {index.base}",
+                      soft_wrap=True)
 
 
 def _below(source: str, name: str) -> str:
@@ -73,5 +74,5 @@ def _copy(source: str, name: str, folder: Path) -> None:
             write_atomic(target, Path(address).read_bytes())
     except (OSError, GoneError) as error:
         raise DataError(f"data.latents={source} is no encode folder that can be used: {error}; expected codecs/ and "
-                        f"latents/ with {TABLE_NAME}, as stage=encode makes them (run it there again if its latents are "
-                        f"of an earlier version)") from error
+                        f"latents/ with {TABLE_NAME}, as stage=encode makes them (run it there again if its latents "
+                        f"are of an earlier version)") from error

@@ -277,8 +277,8 @@ def _tell_scattered(table: ClipTable, split: str, console: Console) -> None:
     share = table.share_with_partner("speaker")
     if len(table.bounds) > 2 and share < TOGETHER:
         console.print(f"[yellow]{split}: only {100 * share:.0f} % of the clips share their shard with another clip of "
-                      f"their speaker[/]; a large set needs a speaker's clips in one shard, or its items have no history "
-                      f"and no other reference")
+                      "their speaker[/]; a large set needs a speaker's clips in one shard, or its items have no "
+                      "history and no other reference")
 
 
 def _remove_stale(target: Path, records: list[dict[str, Any]]) -> None:
