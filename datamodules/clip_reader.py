@@ -6,10 +6,10 @@ import os
 import tarfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from datamodules.clip import Clip, decode_clip
 from datamodules.quarantine import DamagedSample, Quarantine
+from datamodules.shards import Shard, open_shard
 from streamchar.errors import DataError
 
 
@@ -22,7 +22,7 @@ class RawSample:
     shard: str
 
 
-def iterate_shard(path: Path, quarantine: Quarantine | None = None) -> Iterator[RawSample]:
+def iterate_shard(path: Shard, quarantine: Quarantine | None = None) -> Iterator[RawSample]:
     """The samples of one tar, in order. A tar cut in the middle gives what precedes the cut.
 
     Raises:
@@ -32,7 +32,7 @@ def iterate_shard(path: Path, quarantine: Quarantine | None = None) -> Iterator[
     files: dict[str, bytes] = {}
     complete: set[str] = set()
     try:
-        with tarfile.open(path, "r:") as tar:
+        with open_shard(path) as file, tarfile.open(fileobj=file, mode="r:") as tar:
             for member in tar:
                 if not member.isfile():
                     continue
@@ -53,10 +53,10 @@ def iterate_shard(path: Path, quarantine: Quarantine | None = None) -> Iterator[
         reason = f"shard is cut or damaged after {key or 'its start'}: {error}"
         if quarantine is None:
             raise DataError(f"{path}: {reason}; copy it again or prepare it again") from error
-        quarantine.add(key or "(first)", reason, path)
+        quarantine.add(key or "(first)", reason, str(path))
 
 
-def read_clips(shards: Sequence[Path], quarantine: Quarantine, *, fps: float | None = None,
+def read_clips(shards: Sequence[Shard], quarantine: Quarantine, *, fps: float | None = None,
                sample_rate: int | None = None, keep: Callable[[str], bool] | None = None) -> Iterator[Clip]:
     """All usable clips of ``shards``, in shard and key order.
 

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from datamodules.config import DataConfig
-from datamodules.latent_shards import LatentClip, LatentStore
+from datamodules.latent_clip import LatentClip
+from datamodules.latent_shards import LatentStore
 from datamodules.order import GlobalOrder, rng_at
 from datamodules.partners import Partners
 from datamodules.past import own_words, past_of
@@ -83,18 +84,21 @@ class ItemComposer:
         self.store, self.clock, self.window, self.cfg, self.seed = store, clock, window, cfg, seed
         self.units = CachedUnits(units)
         self.with_video = with_video
-        self.partners = Partners(store, clock, cfg)
         self.chunk_s = float(clock.chunk_seconds)
-        visits = [self._visits(c, speech or not with_video) for c in store.clips]
-        self.order = GlobalOrder(store.shards, visits, seed, cfg.shuffle_shards)
+        self.order = GlobalOrder(store.table.bounds, self._visits(speech or not with_video), seed, cfg.shuffle_shards)
+        self.partners = Partners(store, clock, cfg, in_shard=self.order.windowed)
         if not self.order.epoch_length:
             raise DataError(f"{store.folder} holds no clip with pictures; give shards of paired clips as data.shards")
 
-    def _visits(self, clip: LatentClip, speech: bool) -> int:
-        limit = self.cfg.overfit_clips
-        if (limit and clip.number >= limit) or not (clip.record.has_video or speech):
-            return 0
-        return max(round(clip.record.seconds / self.chunk_s), 1)
+    def _visits(self, speech: bool) -> np.ndarray:
+        """(clips,) visits per epoch: as many as a clip has chunks."""
+        columns = self.store.table.columns
+        visits = np.maximum(np.rint(columns["seconds"] / self.chunk_s), 1)
+        if not speech:
+            visits *= columns["video"]
+        if self.cfg.overfit_clips:
+            visits[self.cfg.overfit_clips:] = 0
+        return visits
 
     def clip_at(self, position: int, rng: np.random.Generator) -> LatentClip:
         """The clip of a position, or a replacement drawn with ``rng`` where that one is quarantined."""
@@ -163,7 +167,7 @@ class ItemComposer:
         tp = self.window.past_latents(clock)
         own_past = stream[at - tp:at] if tp and not place.first and at >= tp else None
         item = ChunkItem(place, position, None, audio, None, None, None, own_past, anchor, past.audio, text, pointer)
-        if self.with_video and clip.record.has_video:
+        if self.with_video and clip.has_video:
             self._add_video(item, rng)
         return item
 

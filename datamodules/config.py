@@ -11,11 +11,15 @@ class DataConfig:
     """Shards, latents and the composition of training items."""
 
     shards: Any = None
-    """Train shards: a folder of tars ("val" in the name: validation), a tar, a glob, a list; none: prepare's."""
+    """Train shards: a folder of tars ("val" in the name: validation), a tar, a glob, a brace list, an address
+    (https://, s3://, pipe: and a command), a list of these; none: prepare's."""
     val_shards: Any = None
     """Validation shards, in the same forms; none: the tars named "val" beside the train shards."""
     speech_shards: Any = None
     """Further shards of speech without pictures, for the orchestrator; none: no further ones."""
+    latents: str | None = None
+    """Latents made elsewhere, instead of shards: the encode folder of another run, or its address (https://, s3://,
+    or pipe: and a command with {} in the place of the file's name); codecs come along, latents through the cache."""
     size: int = 96
     """Side of the square picture in pixels; clips of another size are cropped at the centre and resized."""
     phases: int = 4
@@ -39,7 +43,7 @@ class DataConfig:
     num_workers: int = 0
     """Loader processes per rank; 0 composes in the training process (fast enough for stored latents)."""
     shuffle_shards: int = 0
-    """Shards inside which clips are shuffled together; 0: all (large sets: 16 keeps reading local)."""
+    """Shards inside which clips are shuffled together; 0: all, in large sets as many as hold a million chunks."""
     chunk_starts: str = "phases"
     """Where chunks may start: phases (all offsets) or grid (offset 0 only, as a stream from the start sees it)."""
     first_chunk_p: float = 0.2
@@ -79,6 +83,11 @@ class DataConfig:
                   if getattr(self, name) < least]
         if self.size % 8:
             found.append(f"data.size={self.size} must be a multiple of 8, for example {self.size // 8 * 8 + 8}")
+        if self.latents and (self.shards is not None or self.val_shards is not None or self.speech_shards is not None):
+            found.append("data.latents names clips that are encoded already: leave data.shards, data.val_shards and "
+                         "data.speech_shards out")
+        if self.latents and self.latents.startswith("pipe:") and "{}" not in self.latents:
+            found.append(f"data.latents={self.latents} needs {{}} where the file's name goes")
         if self.chunk_starts not in ("phases", "grid"):
             found.append(f"data.chunk_starts={self.chunk_starts!r} must be 'phases' or 'grid'")
         if self.latent_dtype not in ("float16", "float32"):

@@ -13,7 +13,8 @@ from torch import Tensor
 from datamodules.collate import ChunkCollate
 from datamodules.compose import ItemComposer
 from datamodules.config import DataConfig
-from datamodules.latent_shards import LatentClip, LatentStore
+from datamodules.latent_clip import LatentClip
+from datamodules.latent_shards import LatentStore
 from datamodules.order import rng_at
 from datamodules.rollout_items import RolloutCollate, RolloutItem
 from streamchar.clock import ChunkClock
@@ -68,7 +69,7 @@ class EvaluationSet:
         self._items = ItemComposer(store, clock, window, units, cfg, seed + EVALUATION_SEED)
         self._collate = RolloutCollate(ChunkCollate(clock, window, store.index.audio_channels, store.index.video,
                                                     units.width))
-        self.clips = spread([c for c in store.clips if c.record.has_video and c.record.timed and store.usable(c)],
+        self.clips = spread([c for c in store.clips if c.has_video and c.record.timed and store.usable(c)],
                             count)
         if not self.clips:
             raise DataError(f"{store.folder} holds no clip with pictures and words; evaluation needs some: give "

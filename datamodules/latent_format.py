@@ -5,7 +5,7 @@ for every phase offset p, ``video.p`` (chunks, C, Tv, h, w): consecutive indepen
 ``audio.p`` (latents, Ca): one continuous encoding of the sound from the same offset. Both run past the clip's end into
 an extension of quiet (the last picture kept, quiet sound), so that chunks after the end have targets. Clips without
 pictures have ``audio.p`` only. ``shards.json`` beside the tars (:class:`LatentIndex`) lists files, geometry and the
-codecs' fingerprints.
+codecs' fingerprints; where ``base`` is set the tars lie elsewhere, for example behind a URL.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ from streamchar.transcript import Word, spoken_words
 
 FORMAT = "streamchar-latents-1"
 INDEX_NAME = "shards.json"
-DTYPES: dict[str, np.dtype] = {"F16": np.dtype("<f2"), "F32": np.dtype("<f4")}
+DTYPES: dict[str, np.dtype] = {"F16": np.dtype("<f2"), "F32": np.dtype("<f4"), "F64": np.dtype("<f8"),
+                               "U8": np.dtype("u1"), "U32": np.dtype("<u4"), "U64": np.dtype("<u8"),
+                               "I64": np.dtype("<i8")}
 
 
 @dataclass
@@ -69,7 +71,10 @@ class ClipRecord:
 
 @dataclass
 class LatentIndex:
-    """``shards.json``. ``video`` is (C, Tv, h, w) of a chunk, None without pictures; ``shards``: files and sums."""
+    """``shards.json``. ``video`` is (C, Tv, h, w) of a chunk, None without pictures; ``shards``: files and sums.
+
+    ``base``: folder or URL of the tars, empty where they lie beside this file.
+    """
 
     video_codec: str
     audio_codec: str
@@ -84,6 +89,7 @@ class LatentIndex:
     shards: list[dict[str, Any]] = field(default_factory=list)
     quarantined: list[dict[str, str]] = field(default_factory=list)
     format: str = FORMAT
+    base: str = ""
 
     def to_json(self) -> bytes:
         return json.dumps(asdict(self), indent=1).encode()

@@ -1,91 +1,77 @@
 """Reading latent shards: every clip's latents as views into memory-mapped tars, bad clips quarantined.
 
-Nothing is copied until a batch is stacked; the operating system's page cache is shared by all workers and ranks, so a
-small set lives in memory and a large one streams.
+Opening a set maps its table of clips and reads no shard. Nothing is copied until a batch is stacked; the operating
+system's page cache is shared by all workers and ranks, so a small set lives in memory and a large one streams.
 """
 
 from __future__ import annotations
 
 import logging
-import tarfile
-from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from datamodules.latent_format import INDEX_NAME, ClipRecord, LatentIndex, tensor_places
+from datamodules.clip_table import TABLE_NAME, ClipTable, shards_digest
+from datamodules.latent_clip import LatentClip
+from datamodules.latent_format import INDEX_NAME, LatentIndex
+from datamodules.remote import StorageError
+from datamodules.shard_cache import ShardCache
+from datamodules.shard_maps import ShardMaps
+from datamodules.shard_scan import joined_table
 from streamchar.clock import ChunkClock
 from streamchar.errors import DataError
 
 log = logging.getLogger(__name__)
 
-
-def all_finite(values: np.ndarray) -> bool:
-    """Whether no value is NaN or infinite; float16 by its exponent bits, several times faster than np.isfinite."""
-    if values.dtype == np.float16:
-        return not bool(((values.view(np.uint16) & 0x7C00) == 0x7C00).any())
-    return bool(np.isfinite(values).all())
+KEPT_CLIPS = 2048
+"""Clips whose records stay parsed; the others are parsed again when they are met."""
+LISTED = 10
 
 
-class LatentClip:
-    """One clip: its record, and its latents per phase as read-only views."""
+class Clips(Sequence[LatentClip]):
+    """The clips of a set by number, made when they are asked for."""
 
-    def __init__(self, record: ClipRecord, number: int, place: tuple[Path, int, int], maps: dict[Path, Any]) -> None:
-        self.record, self.number = record, number
-        self._path, self._begin, self._size = place
-        self._maps = maps
-        self._places: dict[str, Any] | None = None
-        self._checked = False
+    def __init__(self, table: ClipTable, maps: ShardMaps) -> None:
+        self._table, self._maps = table, maps
+        self._kept: dict[int, LatentClip] = {}
 
-    def video(self, phase: int) -> np.ndarray:
-        """(chunks, C, Tv, h, w) of a phase."""
-        return self._tensor(f"video.{phase}")
+    def __len__(self) -> int:
+        return len(self._table)
 
-    def audio(self, phase: int) -> np.ndarray:
-        """(latents, Ca) of a phase, from its offset on."""
-        return self._tensor(f"audio.{phase}")
+    def __iter__(self) -> Iterator[LatentClip]:
+        return (self[i] for i in range(len(self)))
 
-    def check(self) -> None:
-        """Look at every value once per process.
+    def __getitem__(self, number: Any) -> Any:
+        if isinstance(number, slice):
+            return [self[i] for i in range(*number.indices(len(self)))]
+        if not 0 <= number < len(self):
+            raise IndexError(f"clip {number} of {len(self)}")
+        found = self._kept.pop(number, None) or self._made(int(number))
+        while len(self._kept) >= KEPT_CLIPS:
+            self._kept.pop(next(iter(self._kept)))
+        self._kept[number] = found
+        return found
 
-        Raises:
-            DataError: if a value is not finite, or the stored tensors are damaged.
-        """
-        if self._checked:
-            return
-        for name in self._located():
-            if not all_finite(self._tensor(name)):
-                raise DataError(f"clip {self.record.key} has NaN or infinite latents in {name}; run stage=encode again")
-        self._checked = True
-
-    def _located(self) -> dict[str, Any]:
-        if self._places is None:
-            self._places = tensor_places(self._blob())
-        return self._places
-
-    def _blob(self) -> np.ndarray:
-        if self._path not in self._maps:
-            self._maps[self._path] = np.memmap(self._path, dtype=np.uint8, mode="r")
-        return self._maps[self._path][self._begin:self._begin + self._size]
-
-    def _tensor(self, name: str) -> np.ndarray:
-        try:
-            dtype, shape, at = self._located()[name]
-        except KeyError:
-            raise DataError(f"clip {self.record.key} has no {name}; run stage=encode again") from None
-        count = int(np.prod(shape))
-        return np.frombuffer(self._blob(), dtype=dtype, count=count, offset=at).reshape(shape)
+    def _made(self, number: int) -> LatentClip:
+        at, size, back, record, video = (int(self._table.columns[name][number])
+                                         for name in ("at", "size", "back", "record", "video"))
+        read = partial(self._maps.view, self._table.shard_of(number))
+        return LatentClip(number, read, (at - back, record), (at, size), bool(video))
 
 
 class LatentStore:
     """All clips of a folder of latent shards.
 
     Args:
-        folder: with ``shards.json``.
+        folder: with ``shards.json``; the tars lie beside it or where it says.
         clock: of the run; must agree with the latents' rates.
         fingerprints: ``{"video": ..., "audio": ...}`` of the run's codecs; a missing or None entry is not checked.
         max_bad_share: share of clips that may be quarantined.
+        cache: of remote shards; None: as the environment says.
 
     Raises:
         DataError: if the folder or a shard is missing, empty, damaged beyond ``max_bad_share``, or made by other
@@ -93,50 +79,66 @@ class LatentStore:
     """
 
     def __init__(self, folder: Path, clock: ChunkClock, fingerprints: dict[str, str | None] | None = None,
-                 max_bad_share: float = 0.2) -> None:
+                 max_bad_share: float = 0.2, cache: ShardCache | None = None) -> None:
         self.folder = Path(folder)
         self.max_bad_share = max_bad_share
         self.index = self._read_index()
         self._check_geometry(clock)
         self._check_fingerprints(fingerprints or {})
+        self.maps = ShardMaps(self.index.base or str(self.folder), self.index.shards, cache)
         self.quarantined: dict[str, str] = {}
-        self._maps: dict[Path, Any] = {}
-        self.clips: list[LatentClip] = []
-        self.shards: list[list[int]] = []
-        for shard in self.index.shards:
-            self._open_shard(self.folder / shard["file"], int(shard["clips"]))
-        if not self.clips:
+        self._open_table()
+
+    def _open_table(self) -> None:
+        self.table = self._without_lost(self._read_table())
+        if not len(self.table):
             raise DataError(f"{self.folder} holds no usable clip; run stage=encode again (data.shards=...)")
-        self.by_speaker = self._groups("speaker")
-        self.by_look = self._groups("look")
+        self.clips = Clips(self.table, self.maps)
+        self._good = np.zeros(len(self.table), bool)
+        self._bad: set[int] = set()
 
     def __getstate__(self) -> dict[str, Any]:
-        self._maps.clear()  # maps are opened again in the process that reads
-        return self.__dict__
+        """The table is mapped again in the process that reads; it would travel as a copy."""
+        return {k: v for k, v in self.__dict__.items() if k not in ("table", "clips", "_good", "_bad")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._open_table()
+
+    def members(self, group: str, clip: LatentClip, in_shard: bool = False) -> NDArray[np.uint32]:
+        """Numbers of the clips of the same ``speaker`` or ``look``; see :meth:`ClipTable.members`."""
+        return self.table.members(group, clip.number, in_shard)
 
     def usable(self, clip: LatentClip) -> bool:
-        """Check a clip's values; a bad one is quarantined (logged, counted) and never used.
+        """Check a clip's values once per process; a bad one is quarantined (logged, counted) and never used.
 
         Raises:
-            DataError: when more than ``max_bad_share`` of the clips are bad.
+            DataError: when more than ``max_bad_share`` of the clips are bad, or the storage is gone.
         """
-        key = clip.record.key
-        if key in self.quarantined:
-            return False
-        try:
-            clip.check()
-        except DataError as error:
-            self._quarantine(key, str(error))
-            return False
-        return True
+        if not self._good[clip.number] and clip.number not in self._bad:
+            try:
+                clip.check()
+                self._good[clip.number] = True
+            except StorageError:
+                raise
+            except DataError as error:
+                self._quarantine(clip, str(error))
+        return bool(self._good[clip.number])
 
-    def _quarantine(self, key: str, why: str) -> None:
+    def _quarantine(self, clip: LatentClip, why: str) -> None:
+        self._bad.add(clip.number)
+        shard = self.maps.name(self.table.shard_of(clip.number))
+        try:
+            key = clip.record.key
+        except DataError:
+            key = f"{shard}#{clip.number}"
         self.quarantined[key] = why
-        log.warning("quarantined %s: %s", key, why)
+        log.warning("quarantined %s of %s: %s", key, shard, why)
         total = sum(int(s["clips"]) for s in self.index.shards)
         if len(self.quarantined) > self.max_bad_share * total:
+            listed = "; ".join(f"{k}: {v}" for k, v in list(self.quarantined.items())[-LISTED:])
             raise DataError(f"{len(self.quarantined)} of {total} clips in {self.folder} are unusable, more than "
-                            f"data.max_bad_share={self.max_bad_share}; last: {why}")
+                            f"data.max_bad_share={self.max_bad_share}; the last: {listed}")
 
     def _read_index(self) -> LatentIndex:
         path = self.folder / INDEX_NAME
@@ -162,36 +164,35 @@ class LatentStore:
                                 f"{kind} codec is {str(wanted[kind])[:12]}; use the codecs in encode/codecs or run "
                                 f"stage=encode again")
 
-    def _open_shard(self, path: Path, expected: int) -> None:
-        if not path.exists():
-            raise DataError(f"latent shard {path} is listed but missing; run stage=encode again")
-        numbers: list[int] = []
-        size = path.stat().st_size
-        record = None
+    def _read_table(self) -> ClipTable:
+        """The table of ``shards.json``'s shards; latents of an earlier version have none and are read through."""
         try:
-            with tarfile.open(path, "r:") as tar:
-                for member in tar:
-                    if member.name.endswith(".json"):
-                        source = tar.extractfile(member)
-                        record = ClipRecord.from_json(source.read() if source else b"")
-                    elif record is not None and member.name == f"{record.key}.safetensors":
-                        if member.offset_data + member.size > size:
-                            raise tarfile.ReadError("unexpected end of data")
-                        clip = LatentClip(record, len(self.clips), (path, member.offset_data, member.size), self._maps)
-                        self.clips.append(clip)
-                        numbers.append(clip.number)
-        except (tarfile.TarError, ValueError, TypeError, EOFError) as error:
-            log.warning("%s is cut or damaged after %d of %d clips: %s", path, len(numbers), expected, error)
-        self.shards.append(numbers)
-        for lost in range(len(numbers), expected):
-            self.quarantined[f"{path.name}#{lost}"] = "lost in a damaged shard"
-        total = sum(int(s["clips"]) for s in self.index.shards)
-        if len(self.quarantined) > self.max_bad_share * total:
-            raise DataError(f"latent shard {path} is cut: {len(numbers)} of {expected} clips are readable; "
-                            f"run stage=encode again")
+            table = ClipTable.load(self.folder / TABLE_NAME)
+            if table.made_of == shards_digest(self.index.shards):
+                return table
+        except DataError:
+            if self.maps.remote:
+                raise
+        self.maps.readable_bytes()  # names a shard that is missing
+        return joined_table(self.folder, self.index.shards)
 
-    def _groups(self, name: str) -> dict[str, list[int]]:
-        groups: dict[str, list[int]] = defaultdict(list)
-        for clip in self.clips:
-            groups[getattr(clip.record, name)].append(clip.number)
-        return dict(groups)
+    def _without_lost(self, table: ClipTable) -> ClipTable:
+        """The clips that lie within what is there of their shards."""
+        kept = np.ones(len(table), bool)
+        for shard, (row, size) in enumerate(zip(self.index.shards, self.maps.readable_bytes(), strict=True)):
+            clips = slice(*table.bounds[shard:shard + 2])
+            if size is not None and size < int(row["bytes"]):
+                kept[clips] = table.columns["at"][clips] + table.columns["size"][clips] <= size
+            self._count_lost(shard, int(kept[clips].sum()), int(row["clips"]))
+        return table if kept.all() else table.keep(kept)
+
+    def _count_lost(self, shard: int, found: int, expected: int) -> None:
+        if found == expected:
+            return
+        name = self.maps.name(shard)
+        log.warning("%s is cut or damaged after %d of %d clips", name, found, expected)
+        for lost in range(found, expected):
+            self.quarantined[f"{Path(name).name}#{lost}"] = "lost in a damaged shard"
+        if len(self.quarantined) > self.max_bad_share * sum(int(s["clips"]) for s in self.index.shards):
+            raise DataError(f"latent shard {name} is cut: {found} of {expected} clips are readable; "
+                            f"run stage=encode again")

@@ -1,8 +1,8 @@
 """Writing latent shards: atomic tars, one small record each, and the index made from the records.
 
-A shard appears under its name only when complete (written to ``NAME.part``, fsynced, renamed); its record
-``NAME.json`` appears after it. An interrupted encoding therefore goes on with the first shard that has no record, and
-several processes may write different shards of one folder at the same time.
+A shard appears under its name only when complete (written to ``NAME.part``, fsynced, renamed); its table
+``NAME.clips`` and its record ``NAME.json`` appear after it. An interrupted encoding therefore goes on with the first
+shard that has no record, and several processes may write different shards of one folder at the same time.
 """
 
 from __future__ import annotations
@@ -19,21 +19,11 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save
 
+from datamodules.atomic_file import part_of, write_atomic
+from datamodules.clip_table import TABLE_NAME, ClipPlace, ClipTable, shards_digest, table_path
 from datamodules.latent_format import INDEX_NAME, ClipRecord, LatentIndex
+from datamodules.shard_scan import joined_table
 from datamodules.shards import sha256_of
-
-
-def write_atomic(path: Path, data: bytes) -> None:
-    """Write ``data`` so that ``path`` is either absent, old or complete."""
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        with open(part, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 class LatentShardWriter:
@@ -43,7 +33,8 @@ class LatentShardWriter:
         self.path = path
         self.clips = 0
         self.seconds = 0.0
-        self._part = path.with_name(f"{path.name}.{os.getpid()}.part")
+        self.places: list[ClipPlace] = []
+        self._part = part_of(path)
 
     def __enter__(self) -> LatentShardWriter:
         self._file = open(self._part, "wb")  # noqa: SIM115 - closed in __exit__
@@ -53,10 +44,14 @@ class LatentShardWriter:
     def add(self, record: ClipRecord, tensors: Mapping[str, np.ndarray]) -> None:
         """Append a clip; float16 or float32 tensors named ``video.p`` and ``audio.p``."""
         arrays = {name: np.ascontiguousarray(t) for name, t in tensors.items()}
+        spans: list[int] = []
         for suffix, data in (("json", record.to_json()), ("safetensors", save(arrays))):
             info = tarfile.TarInfo(f"{record.key}.{suffix}")
             info.size = len(data)
+            spans += [self._tar.offset + tarfile.BLOCKSIZE, len(data)]  # a USTAR header is one block
             self._tar.addfile(info, io.BytesIO(data))
+        self.places.append(ClipPlace(spans[0], spans[1], spans[2], spans[3], record.seconds, record.speaker,
+                                     record.look, record.has_video))
         self.clips += 1
         self.seconds += record.seconds
 
@@ -78,6 +73,9 @@ def shard_record(path: Path, writer: LatentShardWriter, recipe: str,
     """Write and return the record of a finished shard; ``recipe`` names all that the latents depend on."""
     record = {"file": path.name, "clips": writer.clips, "seconds": round(writer.seconds, 3),
               "bytes": path.stat().st_size, "sha256": sha256_of(path), "recipe": recipe, "quarantined": quarantined}
+    table = ClipTable.of_shard(writer.places)
+    table.made_of = shards_digest([record])
+    table.save(table_path(path))
     write_atomic(path.with_suffix(".json"), json.dumps(record).encode())
     return record
 
@@ -92,11 +90,13 @@ def finished_record(path: Path, recipe: str) -> dict[str, Any] | None:
     return record if complete and record.get("recipe") == recipe else None
 
 
-def write_index(folder: Path, index: LatentIndex, records: Iterable[dict[str, Any]]) -> LatentIndex:
-    """Write ``shards.json`` from the shards' records."""
+def write_index(folder: Path, index: LatentIndex, records: Iterable[dict[str, Any]]) -> ClipTable:
+    """Write ``shards.json`` and the clips' table from the shards' records; returns the table."""
     index.shards, index.quarantined = [], []
     for record in records:
         index.quarantined += record["quarantined"]
         index.shards.append({k: record[k] for k in ("file", "clips", "seconds", "bytes", "sha256")})
+    table = joined_table(folder, index.shards)
+    table.save(folder / TABLE_NAME)
     write_atomic(folder / INDEX_NAME, index.to_json())
-    return index
+    return table

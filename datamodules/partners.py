@@ -7,17 +7,22 @@ from collections.abc import Callable
 import numpy as np
 
 from datamodules.config import DataConfig
-from datamodules.latent_shards import LatentClip, LatentStore
+from datamodules.latent_clip import LatentClip
+from datamodules.latent_shards import LatentStore
 from streamchar.clock import ChunkClock
 
 TRIES = 8
 
 
 class Partners:
-    """Chooses partner clips and cuts from them; every choice is drawn from the item's own random numbers."""
+    """Chooses partner clips and cuts from them; every choice is drawn from the item's own random numbers.
 
-    def __init__(self, store: LatentStore, clock: ChunkClock, cfg: DataConfig) -> None:
-        self.store, self.clock, self.cfg = store, clock, cfg
+    ``in_shard``: partners lie in the clip's own shard. In a set that is too large to be shuffled as a whole an item
+    would else read shards from anywhere in it.
+    """
+
+    def __init__(self, store: LatentStore, clock: ChunkClock, cfg: DataConfig, in_shard: bool = False) -> None:
+        self.store, self.clock, self.cfg, self.in_shard = store, clock, cfg, in_shard
 
     def phase(self, rng: np.random.Generator) -> int:
         """A phase offset's number; only the first where chunks stay on the grid."""
@@ -26,8 +31,7 @@ class Partners:
     def other(self, clip: LatentClip, group: str, rng: np.random.Generator,
               accept: Callable[[LatentClip], bool] = lambda _: True) -> LatentClip | None:
         """Another usable clip of the same ``group`` (``speaker`` or ``look``), or None where there is none."""
-        groups = self.store.by_speaker if group == "speaker" else self.store.by_look
-        numbers = groups[getattr(clip.record, group)]
+        numbers = self.store.members(group, clip, self.in_shard)
         for _ in range(TRIES if len(numbers) > 1 else 0):
             found = self.store.clips[numbers[int(rng.integers(len(numbers)))]]
             if found.number != clip.number and accept(found) and self.store.usable(found):
@@ -95,4 +99,4 @@ class Partners:
 
 
 def _has_video(clip: LatentClip) -> bool:
-    return clip.record.has_video
+    return clip.has_video

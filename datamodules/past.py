@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from datamodules.latent_shards import LatentClip
+from datamodules.latent_clip import LatentClip
 from datamodules.partners import Partners
 from streamchar.transcript import Word
 

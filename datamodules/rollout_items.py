@@ -10,7 +10,7 @@ import torch
 
 from datamodules.collate import ChunkCollate, present, right_align, stack
 from datamodules.compose import ItemComposer
-from datamodules.latent_shards import LatentClip
+from datamodules.latent_clip import LatentClip
 from datamodules.order import rng_at
 from datamodules.past import own_words
 from streamchar.transcript import Transcript, word_position_at
@@ -53,9 +53,9 @@ class RolloutComposer:
         c = self.chunks
         rng = rng_at(c.seed, position)
         clip = c.clip_at(position, rng)
-        ref = c.partners.reference(clip, rng) if clip.record.has_video else None
+        ref = c.partners.reference(clip, rng) if clip.has_video else None
         anchor = c.partners.anchor(clip, c.window.anchor_latents(c.clock), rng, None)
-        if clip.record.has_video and rng.random() < c.cfg.real_start_p:
+        if clip.has_video and rng.random() < c.cfg.real_start_p:
             item = self._real_start(clip, position, ref, anchor, rng)
         else:
             item = RolloutItem(clip.record.key, position, ref, anchor, [w.text for w in clip.record.timed])

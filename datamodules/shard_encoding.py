@@ -8,16 +8,21 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from multiprocessing.sharedctypes import Synchronized
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from datamodules.atomic_file import remove_parts
+from datamodules.claims import claimed
 from datamodules.clip import Clip, decode_clip
 from datamodules.clip_encoder import ClipEncoder
 from datamodules.clip_reader import iterate_shard
 from datamodules.latent_writer import LatentShardWriter, finished_record, shard_record
+from datamodules.orphans import end_with_parent
 from datamodules.quarantine import DamagedSample, Quarantine
+from datamodules.shards import RemoteShard, Shard
 from streamchar.clock import ChunkClock
 from streamchar.errors import InputError
 
@@ -39,17 +44,16 @@ class EncodeSettings:
 class EncodeJob:
     """One shard: from ``source`` to ``target``, at most ``limit`` clips (0: all)."""
 
-    source: Path
+    source: Shard
     target: Path
     settings: EncodeSettings
     limit: int = 0
 
     @property
     def recipe(self) -> str:
-        """Fingerprint of all that the latents depend on; the source counts by size and time of change."""
-        s, stat = self.settings, self.source.stat()
-        parts = [*s.fingerprints, repr(s.clock), s.size, s.offsets, s.dtype, self.limit, self.source.name,
-                 stat.st_size, stat.st_mtime_ns]
+        """Fingerprint of all that the latents depend on; a source file counts by size and time of change."""
+        s = self.settings
+        parts = [*s.fingerprints, repr(s.clock), s.size, s.offsets, s.dtype, self.limit, *identity(self.source)]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
     def finished(self) -> dict[str, Any] | None:
@@ -57,7 +61,15 @@ class EncodeJob:
         return finished_record(self.target, self.recipe)
 
 
-def clips_of(source: Path, quarantine: Quarantine, limit: int = 0) -> Iterator[Clip]:
+def identity(source: Shard) -> list[str | int]:
+    """What tells a shard from another one of its name: name, size and time of change, or its address."""
+    if isinstance(source, RemoteShard):
+        return [source.url]
+    stat = source.stat()
+    return [source.name, stat.st_size, stat.st_mtime_ns]
+
+
+def clips_of(source: Shard, quarantine: Quarantine, limit: int = 0) -> Iterator[Clip]:
     """Decoded clips of a shard, at most ``limit``; damaged ones go to the quarantine."""
     found = 0
     for raw in iterate_shard(source, quarantine):
@@ -70,6 +82,22 @@ def clips_of(source: Path, quarantine: Quarantine, limit: int = 0) -> Iterator[C
         found += 1
         if limit and found >= limit:
             return
+
+
+def encode_if_free(job: EncodeJob, on_clip: Callable[[], None] = lambda: None) -> dict[str, Any] | None:
+    """Encode one shard, or find it done; returns its record, or None while another process is at it.
+
+    Raises:
+        InputError: as :func:`encode_shard`, and if another process encodes it with other settings.
+    """
+    done = job.finished()
+    if done is not None:
+        return done
+    with claimed(job.target, job.recipe) as ours:
+        if not ours:
+            return None
+        remove_parts(job.target)
+        return encode_shard(job, on_clip)
 
 
 def encode_shard(job: EncodeJob, on_clip: Callable[[], None] = lambda: None) -> dict[str, Any]:
@@ -89,7 +117,7 @@ def encode_shard(job: EncodeJob, on_clip: Callable[[], None] = lambda: None) -> 
                 try:
                     writer.add(*encoder.encode(clip))
                 except DamagedSample as damage:
-                    quarantine.add(clip.key, str(damage), job.source)
+                    quarantine.add(clip.key, str(damage), str(job.source))
                 on_clip()
         return shard_record(job.target, writer, job.recipe, quarantine.rows)
     except OSError as error:
@@ -97,11 +125,15 @@ def encode_shard(job: EncodeJob, on_clip: Callable[[], None] = lambda: None) -> 
                          f"root=, then run stage=encode again: finished shards are kept") from error
 
 
-def encode_in_worker(job: EncodeJob) -> dict[str, Any]:
-    """:func:`encode_shard` in a process of its own: one thread, so that processes do not fight for cores."""
+def begin_worker(number: Synchronized[int]) -> None:
+    """In a worker process: one thread, so that processes do not fight for cores, and the next GPU in turn."""
+    end_with_parent()
     torch.set_num_threads(1)
     os.environ["OMP_NUM_THREADS"] = "1"
-    return encode_shard(job)
+    with number.get_lock():
+        mine, number.value = number.value, number.value + 1
+    if torch.cuda.is_available():
+        torch.cuda.set_device(mine % torch.cuda.device_count())
 
 
 @lru_cache(maxsize=1)

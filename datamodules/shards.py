@@ -1,7 +1,8 @@
 """Finding shards: what a ``data.shards`` value names, which split a shard belongs to, and the ``shards.json`` index.
 
 A shard is a plain tar in WebDataset order: the files of one sample follow one another and share the key, which is the
-file name up to its first dot. Names carry the split: ``...-train-00000.tar`` or ``...-val-00000.tar``.
+file name up to its first dot. Names carry the split: ``...-train-00000.tar`` or ``...-val-00000.tar``. A shard lies in
+a file or behind an address (``http(s)://``, ``s3://``, or ``pipe:`` and a command that writes it).
 """
 
 from __future__ import annotations
@@ -14,15 +15,47 @@ import os
 import re
 import tarfile
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import BinaryIO
 
+from datamodules.remote import is_remote, join
+from datamodules.shard_cache import ShardCache
 from streamchar.errors import DataError
 
 log = logging.getLogger(__name__)
 
 INDEX_NAME = "shards.json"
 ShardSpec = str | os.PathLike | Sequence[str | os.PathLike]
+
+
+@dataclass(frozen=True)
+class RemoteShard:
+    """A shard behind an address; it is read through the cache."""
+
+    url: str
+
+    @property
+    def name(self) -> str:
+        """The file's name: the last part of the address, or of the command's last word that names a tar."""
+        words = [w for w in self.url.split() if ".tar" in w] or [self.url]
+        return words[-1].split("?")[0].rstrip("/").split("/")[-1]
+
+    def __str__(self) -> str:
+        return self.url
+
+
+Shard = Path | RemoteShard
+
+
+def open_shard(shard: Shard) -> BinaryIO:
+    """A shard's bytes.
+
+    Raises:
+        OSError: a file that is not there; DataError: an address that cannot be read.
+    """
+    return ShardCache().open(shard.url) if isinstance(shard, RemoteShard) else open(shard, "rb")
 
 
 @dataclass(frozen=True)
@@ -75,8 +108,13 @@ class ShardIndex:
         Raises:
             DataError: if the file is not such a table.
         """
+        return cls.read(path.read_bytes(), str(path))
+
+    @classmethod
+    def read(cls, data: bytes, path: str) -> ShardIndex:
+        """The table in ``data``, which comes from ``path``; errors as :meth:`load`."""
         try:
-            rows = json.loads(path.read_text())["shards"]
+            rows = json.loads(data)["shards"]
             return cls({row["file"]: ShardEntry(**row) for row in rows})
         except (ValueError, KeyError, TypeError) as error:
             raise DataError(f"{path} is no shard index ({error}); delete it and it is computed again") from error
@@ -96,19 +134,23 @@ def expand_braces(pattern: str) -> list[str]:
     return [out for c in choices for out in expand_braces(pattern[: match.start()] + c + pattern[match.end():])]
 
 
-def expand_shards(spec: ShardSpec, base: Path | None = None) -> list[Path]:
-    """A folder, glob, brace list, file or a list of these -> existing tars, sorted, each once.
+def expand_shards(spec: ShardSpec, base: Path | None = None) -> list[Shard]:
+    """A folder, glob, brace list, file, address or a list of these -> tars, sorted, each once.
 
-    Relative names are looked up from ``base`` (default: the current directory).
+    Relative names are looked up from ``base`` (default: the current directory). Addresses may hold brace lists; one
+    that ends in ``/`` names the shards that its ``shards.json`` lists.
 
     Raises:
         DataError: if a name matches nothing, or a folder holds no tar.
     """
     if isinstance(spec, (str, os.PathLike)):
         spec = [spec]
-    found: dict[Path, None] = {}
+    found: dict[Shard, None] = {}
     for item in spec:
         for name in expand_braces(os.path.expanduser(os.fspath(item))):
+            if is_remote(name):
+                found.update(dict.fromkeys(_remote(name)))
+                continue
             path = Path(name) if base is None else base / name
             matches = _match(path)
             if not matches:
@@ -119,7 +161,18 @@ def expand_shards(spec: ShardSpec, base: Path | None = None) -> list[Path]:
     if not found:
         raise DataError("shards: an empty list was given; name at least one tar, or leave data.shards out to prepare "
                         "the puppet (stage=prepare)")
-    return sorted(found)
+    return sorted(found, key=lambda shard: (isinstance(shard, RemoteShard), str(shard)))
+
+
+def _remote(name: str) -> list[RemoteShard]:
+    if name.endswith("/") and not name.startswith("pipe:"):
+        with ShardCache().open(join(name, INDEX_NAME)) as file:
+            rows = ShardIndex.read(file.read(), join(name, INDEX_NAME))
+        return [RemoteShard(join(name, file)) for file in rows.entries]
+    if "*" in name and not name.startswith("pipe:"):
+        raise DataError(f"shards: {name} cannot be listed; write a brace list such as x-{{000..099}}.tar, or give the "
+                        f"folder's address with a / at its end if it has a {INDEX_NAME}")
+    return [RemoteShard(name)]
 
 
 def _match(path: Path) -> list[Path]:
@@ -130,10 +183,10 @@ def _match(path: Path) -> list[Path]:
     return [Path(p) for p in sorted(glob.glob(str(path))) if os.path.isfile(p)]
 
 
-def split_shards(paths: Iterable[Path]) -> tuple[list[Path], list[Path]]:
+def split_shards(paths: Iterable[Shard]) -> tuple[list[Shard], list[Shard]]:
     """(train, val) by file name: ``-val-`` (or ``-test-``) is validation, everything else training."""
-    train: list[Path] = []
-    val: list[Path] = []
+    train: list[Shard] = []
+    val: list[Shard] = []
     for path in paths:
         (val if re.search(r"[-_.](val|test)[-_.]", path.name) else train).append(path)
     return train, val
@@ -143,6 +196,14 @@ def sha256_of(path: Path) -> str:
     """Hex sha256 of a file's bytes."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def count_samples(shard: Shard) -> int:
+    """Samples of a shard by reading it; one that is cut counts what precedes the cut."""
+    keys: set[str] = set()
+    with open_shard(shard) as file, suppress(tarfile.TarError), tarfile.open(fileobj=file, mode="r:") as tar:
+        keys.update(os.path.basename(member.name).partition(".")[0] for member in tar if member.isfile())
+    return len(keys)
 
 
 def index_shard(path: Path) -> ShardEntry:

@@ -29,8 +29,9 @@ def run_all(cfg: RunConfig, run_stage: Callable[[RunConfig], float], console: Co
 def _attempt(stage: str, cfg: RunConfig, directory: RunDirectory, run_stage: Callable[[RunConfig], float],
              console: Console) -> tuple[str, str, str]:
     """What became of a stage: state, time, remark."""
-    if stage == "prepare" and cfg.data.shards is not None:
-        return "not needed", "", f"data.shards={cfg.data.shards}"
+    if stage == "prepare" and (cfg.data.shards is not None or cfg.data.latents):
+        given = f"data.shards={cfg.data.shards}" if cfg.data.shards is not None else f"data.latents={cfg.data.latents}"
+        return "not needed", "", given
     mark = is_complete(directory, stage, cfg)
     if mark is not None:
         return "complete", clock(mark.get("seconds", 0.0)), f"made {mark['finished'][:19]} with the same settings"

@@ -107,11 +107,11 @@ def run_stage(cfg: RunConfig) -> float:
     begun = time.monotonic()
     directory = RunDirectory.of(cfg)
     check_inputs(cfg, directory)
-    if cfg.stage not in TRAINING and global_rank() != 0:
-        return 0.0  # only training is shared among processes
+    if cfg.stage not in (*TRAINING, "encode") and global_rank() != 0:
+        return 0.0  # the other stages are one process's work
     _heed_slurm(cfg.stage)
-    # What several processes may do at once: each writes where its own out= says.
-    alone = nullcontext() if cfg.stage in ("stream", "export") else occupied(directory.stage(cfg.stage))
+    # What several processes may do at once: each writes where its own out= says, or what it has claimed.
+    alone = nullcontext() if cfg.stage in ("stream", "export", "encode") else occupied(directory.stage(cfg.stage))
     with alone:
         clear_mark(directory, cfg.stage)
         directory.open(cfg.stage, cfg)
@@ -182,7 +182,7 @@ def check_inputs(cfg: RunConfig, directory: RunDirectory) -> None:
 
         model_folder(cfg.stream.model)
         return
-    if cfg.stage == "encode" and cfg.data.shards is None:
+    if cfg.stage == "encode" and cfg.data.shards is None and not cfg.data.latents:
         directory.input("prepare", "shards")
     if cfg.stage in (*TRAINING, "evaluate"):
         directory.input("encode", "latents")

@@ -133,11 +133,12 @@ def _sizes(cfg: RunConfig) -> list[str]:
         near = pixels * max(1, round(cfg.data.size / pixels))
         found.append(f"data.size={cfg.data.size} must be a multiple of {pixels} pixels (a token: the codec's stride "
                      f"{VIDEO_STRIDE} x denoiser.patch={cfg.denoiser.patch}), for example {near}")
-    uses_puppet = cfg.data.shards is None and cfg.prepare.recipe == "puppet" and (
+    given = cfg.data.shards is not None or cfg.data.latents is not None
+    uses_puppet = not given and cfg.prepare.recipe == "puppet" and (
         cfg.stage in ("prepare", "encode") or (cfg.stage == "all" and "prepare" in cfg.chain))
     if uses_puppet and cfg.prepare.fps != cfg.clock.fps:
         found.append(f"prepare.fps={cfg.prepare.fps:g} and clock.fps={cfg.clock.fps:g} must be equal, "
                      f"unless data.shards gives other clips")
-    if cfg.stage == "all" and cfg.data.shards is None and "encode" in cfg.chain and "prepare" not in cfg.chain:
+    if cfg.stage == "all" and not given and "encode" in cfg.chain and "prepare" not in cfg.chain:
         found.append(f"preset={cfg.preset} makes no data of its own: give data.shards=FOLDER")
     return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,7 +16,8 @@ from datamodules.clip_encoder import conform_frames
 from datamodules.clip_reader import iterate_shard
 from datamodules.conform import fit_wave
 from datamodules.evaluation_set import EvaluationSet, Truth
-from datamodules.latent_shards import LatentClip, LatentStore
+from datamodules.latent_clip import LatentClip
+from datamodules.latent_shards import LatentStore
 from datamodules.quarantine import DamagedSample
 from streamchar.clock import ChunkClock
 from streamchar.codecs.protocol import AudioCodec, VideoCodec
@@ -113,13 +115,13 @@ def recorded(truth: Truth, clock: ChunkClock, size: int) -> Rendering | None:
 
 
 @torch.no_grad()
-def mouth_lessons(clips: list[LatentClip], video: VideoCodec, count: int = 24
+def mouth_lessons(clips: Sequence[LatentClip], video: VideoCodec, count: int = 24
                   ) -> tuple[list[NDArray[np.uint8]], list[NDArray[np.float64]], list[list[float]]]:
     """Decoded frames, true openings and mouth boxes of up to ``count`` clips whose JSON has them (the puppet's)."""
     frames, truth, boxes = [], [], []
     for clip in clips:
         opening = clip.record.meta.get("mouth")
-        if not opening or not clip.record.has_video:
+        if not opening or not clip.has_video:
             continue
         pictures = to_pictures(video.decode(torch.from_numpy(clip.video(0).astype(np.float32))))
         size = min(len(pictures), len(opening))
@@ -136,7 +138,7 @@ def other_looks(train: LatentStore, known: set[str], video: VideoCodec, count: i
     """Decoded frames of up to ``count`` training characters that are none of ``known``: the others to be told apart."""
     looks: dict[str, LatentClip] = {}
     for clip in train.clips:
-        if clip.record.has_video and clip.record.look not in known:
+        if clip.has_video and clip.record.look not in known:
             looks.setdefault(clip.record.look, clip)
     return [to_pictures(video.decode(torch.from_numpy(clip.video(0)[:2].astype(np.float32))))
             for clip in list(looks.values())[:count]]

@@ -1,11 +1,17 @@
-"""``stage=encode``: codecs fitted (or loaded from local files), every clip cut into latents at all phase offsets."""
+"""``stage=encode``: codecs fitted (or loaded from local files), every clip cut into latents at all phase offsets.
+
+Any number of processes, ranks and machines may be started with the same command on one shared folder: each takes
+shards that nobody else has claimed, waits for the last ones of the others, and writes the same index.
+"""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
 from dataclasses import asdict
 from multiprocessing import get_context
 from pathlib import Path
@@ -15,66 +21,80 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from datamodules.atomic_file import write_atomic
+from datamodules.claims import claimed
 from datamodules.clip_encoder import conform_frames, phase_offsets
+from datamodules.clip_table import ClipTable, table_path
 from datamodules.conform import fit_wave
 from datamodules.latent_format import LatentIndex
-from datamodules.latent_writer import write_atomic, write_index
+from datamodules.latent_writer import write_index
 from datamodules.quarantine import Quarantine
-from datamodules.shard_encoding import EncodeJob, EncodeSettings, clips_of, encode_in_worker, encode_shard
-from datamodules.shards import expand_shards, index_shards, split_shards
+from datamodules.shard_encoding import EncodeJob, EncodeSettings, begin_worker, clips_of, encode_if_free, identity
+from datamodules.shards import RemoteShard, Shard, count_samples, expand_shards, split_shards
 from pipelines.config.schema import RunConfig
-from pipelines.run_directory import RunDirectory, global_rank
+from pipelines.run_directory import RunDirectory
+from pipelines.stored_latents import adopt
 from streamchar.clock import ChunkClock
 from streamchar.codecs.no_pictures import NoPictures
 from streamchar.codecs.store import Codecs, fit_codecs, load_codec, save_codec
 from streamchar.errors import CheckpointError, DataError
 
+MADE_FROM = "made_from.json"
 FIT_CHUNKS = 2
 """Chunks from the middle of every sampled clip whose pictures the video codec is fitted on."""
 SMALL_SET = 4_000_000
 """Bytes of shards that one process encodes sooner than several are started."""
 FIT_RATE = 16000
 """Sample rate of the sound that codecs are fitted on (that of all our codecs)."""
+LOOK_AGAIN_S = 1.0
+"""Between looks at work that other processes have claimed."""
+TOGETHER = 0.5
+"""Share of clips with a partner in their shard below which a large set's items miss history and references."""
 
 
 def run(cfg: RunConfig, directory: RunDirectory) -> None:
     """Write ``encode/codecs/{video,audio}`` and ``encode/latents/{train,val}``; finished shards are kept.
 
     Raises:
-        DataError: no or empty shards, no validation shards, too many damaged clips.
+        DataError: no or empty shards, no validation shards, too many damaged clips, storage that is gone.
         InputError: a codec's files are missing, or the disk is full.
     """
-    if global_rank() != 0:
-        return  # shards are encoded by the processes of data.encode_workers, not by ranks
     console = Console(highlight=False)
-    splits = source_shards(cfg, directory)
     folder = directory.stage("encode")
+    folder.mkdir(parents=True, exist_ok=True)
+    if cfg.data.latents:
+        adopt(cfg, folder, console)
+        return
+    splits = source_shards(cfg, directory)
     codecs = _codecs(cfg, splits["train"], folder / "codecs", console)
     clock = cfg.clock.chunk_clock(codecs.audio.latent_rate, codecs.audio.sample_rate)
     settings = EncodeSettings(folder / "codecs", (codecs.video.fingerprint, codecs.audio.fingerprint), clock,
                               cfg.data.size, tuple(phase_offsets(clock, cfg.data.phases)), cfg.data.latent_dtype,
                               "cuda" if torch.cuda.is_available() else "cpu")
-    (folder / "quarantine.jsonl").unlink(missing_ok=True)
+    damaged: list[dict[str, str]] = []
     for split, shards in splits.items():
         target = folder / "latents" / split
         target.mkdir(parents=True, exist_ok=True)
         jobs = _jobs(shards, target, settings, cfg.data.max_clips)
         records = _encode(jobs, cfg.data.encode_workers, split, console)
         index = _index(codecs, clock, settings)
-        _check(records, Quarantine(folder / "quarantine.jsonl", cfg.data.max_bad_share))
-        write_index(target, index, records)
+        damaged += [row for record in records for row in record["quarantined"]]
+        write_atomic(folder / "quarantine.jsonl", "".join(json.dumps(row) + "\n" for row in damaged).encode())
+        _check(records, Quarantine(max_rate=cfg.data.max_bad_share))
+        table = write_index(target, index, records)
         _remove_stale(target, records)
+        _tell_scattered(table, split, console)
         console.print(f"{split}: {sum(r['clips'] for r in records)} clips, {sum(r['seconds'] for r in records):.0f} s, "
                       f"{len(index.quarantined)} quarantined, {sum(r['bytes'] for r in records) / 1e6:.0f} MB")
 
 
-def source_shards(cfg: RunConfig, directory: RunDirectory) -> dict[str, list[Path]]:
+def source_shards(cfg: RunConfig, directory: RunDirectory) -> dict[str, list[Shard]]:
     """Tars of ``train`` and ``val``.
 
     Raises:
         DataError: if a split has none.
     """
-    given = cfg.data.shards if cfg.data.shards is not None else directory.input("prepare", "shards")
+    given: Any = cfg.data.shards if cfg.data.shards is not None else directory.input("prepare", "shards")
     train, val = split_shards(expand_shards(given))
     if cfg.data.val_shards is not None:
         val = expand_shards(cfg.data.val_shards)
@@ -89,16 +109,37 @@ def source_shards(cfg: RunConfig, directory: RunDirectory) -> dict[str, list[Pat
     return {"train": train, "val": val}
 
 
-def _codecs(cfg: RunConfig, shards: list[Path], folder: Path, console: Console) -> Codecs:
-    """The codecs of an earlier run where they were made from the same settings and shards, else fitted and saved."""
+def _codecs(cfg: RunConfig, shards: list[Shard], folder: Path, console: Console) -> Codecs:
+    """The codecs, fitted by one process where none were made from the same settings and shards before."""
     made_from = json.dumps([asdict(cfg.codec), cfg.data.size, cfg.data.codec_clips, asdict(cfg.clock),
-                            [[p.name, p.stat().st_size] for p in shards]], sort_keys=True)
-    note = folder / "made_from.json"
-    if note.exists() and note.read_text() == made_from:
-        try:
-            return Codecs(load_codec(folder / "video"), load_codec(folder / "audio"))
-        except CheckpointError as error:
-            console.print(f"[yellow]{error}[/]: fitted again")
+                            [identity(p)[:2] for p in shards]], sort_keys=True)
+    while (codecs := _fitted_before(folder, made_from, console)) is None:
+        with claimed(folder, made_from) as ours:
+            if ours and not _is_made_from(folder, made_from):
+                _fit(cfg, shards, folder, console)
+                write_atomic(folder / MADE_FROM, made_from.encode())
+        if not ours:
+            time.sleep(LOOK_AGAIN_S)
+    return codecs
+
+
+def _is_made_from(folder: Path, made_from: str) -> bool:
+    note = folder / MADE_FROM
+    return note.exists() and note.read_text() == made_from
+
+
+def _fitted_before(folder: Path, made_from: str, console: Console) -> Codecs | None:
+    if not _is_made_from(folder, made_from):
+        return None
+    try:
+        return Codecs(load_codec(folder / "video"), load_codec(folder / "audio"))
+    except CheckpointError as error:
+        console.print(f"[yellow]{error}[/]: fitted again")
+        (folder / MADE_FROM).unlink(missing_ok=True)
+        return None
+
+
+def _fit(cfg: RunConfig, shards: list[Shard], folder: Path, console: Console) -> None:
     with console.status("fitting codecs"):
         sample = list(_sample(cfg, shards))
         if cfg.codec.video.kind != "none" and all(frames is None for frames, _ in sample):
@@ -109,14 +150,12 @@ def _codecs(cfg: RunConfig, shards: list[Path], folder: Path, console: Console) 
     folder.mkdir(parents=True, exist_ok=True)
     save_codec(codecs.video, folder / "video")
     save_codec(codecs.audio, folder / "audio")
-    write_atomic(note, made_from.encode())
     console.print(f"codecs on {len(sample)} clips: video {codecs.video.fingerprint[:12]} "
                   f"({codecs.video.channels} channels), audio {codecs.audio.fingerprint[:12]} "
                   f"({codecs.audio.channels} channels, {codecs.audio.latent_rate:g} Hz)")
-    return codecs
 
 
-def _sample(cfg: RunConfig, shards: list[Path]) -> Iterator[tuple[torch.Tensor | None, torch.Tensor]]:
+def _sample(cfg: RunConfig, shards: list[Shard]) -> Iterator[tuple[torch.Tensor | None, torch.Tensor]]:
     """Pictures and sound of the first clips of every train shard, ``data.codec_clips`` in all."""
     clock = cfg.clock.chunk_clock(25.0, FIT_RATE)  # only the pictures' rate matters here
     limit = FIT_CHUNKS * clock.chunk_frames
@@ -138,8 +177,8 @@ def _sample(cfg: RunConfig, shards: list[Path]) -> Iterator[tuple[torch.Tensor |
                         f"stage=prepare")
 
 
-def _jobs(shards: list[Path], target: Path, settings: EncodeSettings, most: int) -> list[EncodeJob]:
-    counts = [index_shards([p]).samples for p in shards] if most else [0] * len(shards)
+def _jobs(shards: list[Shard], target: Path, settings: EncodeSettings, most: int) -> list[EncodeJob]:
+    counts = [count_samples(p) for p in shards] if most else [0] * len(shards)
     jobs, left = [], most
     for number, (source, count) in enumerate(zip(shards, counts, strict=True)):
         if most and left <= 0:
@@ -150,7 +189,7 @@ def _jobs(shards: list[Path], target: Path, settings: EncodeSettings, most: int)
 
 
 def _encode(jobs: list[EncodeJob], workers: int, split: str, console: Console) -> list[dict[str, Any]]:
-    """Records of all jobs, in order; in this process, or in ``workers`` others."""
+    """Records of all jobs, in order, whoever made them; our share in this process, or in ``workers`` others."""
     columns = (TextColumn("encode {task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("shards"),
                TextColumn("{task.fields[clips]} clips, {task.fields[rate]:.1f}/s"), TimeElapsedColumn(),
                TimeRemainingColumn())
@@ -172,22 +211,54 @@ def _encode(jobs: list[EncodeJob], workers: int, split: str, console: Console) -
 
 
 def _records(jobs: list[EncodeJob], workers: int, count: Any) -> Iterator[tuple[EncodeJob, dict[str, Any]]]:
+    """Round after round over what is not finished, until others have finished theirs, or left it to us."""
     workers = min(workers or _worth_starting(jobs), len(jobs))
+    left = jobs
+    with _encoders(workers) as encode:
+        while left:
+            busy = []
+            for job, record in encode(left, count):
+                if record is None:
+                    busy.append(job)
+                else:
+                    yield job, record
+            if len(busy) == len(left):
+                time.sleep(LOOK_AGAIN_S)
+            left = busy
+
+
+Encode = Callable[[list[EncodeJob], Any], Iterator[tuple[EncodeJob, dict[str, Any] | None]]]
+
+
+@contextmanager
+def _encoders(workers: int) -> Iterator[Encode]:
+    """What goes over jobs once: in this process, or in ``workers`` others, which end when this one does."""
     if workers <= 1:
-        for job in jobs:
-            yield job, encode_shard(job, count)
+        yield lambda jobs, count: ((job, encode_if_free(job, count)) for job in jobs)
         return
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        futures = {pool.submit(encode_in_worker, job): job for job in jobs}
-        for future in as_completed(futures):
-            record = future.result()
-            count(record["clips"])
-            yield futures[future], record
+    context = get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=begin_worker,
+                             initargs=(context.Value("i", _local_rank() * workers),)) as pool:
+
+        def encode(jobs: list[EncodeJob], count: Any) -> Iterator[tuple[EncodeJob, dict[str, Any] | None]]:
+            futures = {pool.submit(encode_if_free, job): job for job in jobs}
+            for future in as_completed(futures):
+                record = future.result()
+                count(record["clips"] if record else 0)
+                yield futures[future], record
+
+        yield encode
+
+
+def _local_rank() -> int:
+    """This process's number on its machine, so that ranks take different GPUs."""
+    return next((int(os.environ[k]) for k in ("LOCAL_RANK", "SLURM_LOCALID") if os.environ.get(k, "").isdigit()), 0)
 
 
 def _worth_starting(jobs: list[EncodeJob]) -> int:
     """A process per core where there is enough left to encode to repay their start."""
-    left = [job.source.stat().st_size for job in jobs if job.finished() is None]
+    left = [SMALL_SET if isinstance(job.source, RemoteShard) else job.source.stat().st_size
+            for job in jobs if job.finished() is None]
     return len(os.sched_getaffinity(0)) if sum(left) > SMALL_SET and len(left) > 1 else 1
 
 
@@ -199,11 +270,20 @@ def _index(codecs: Codecs, clock: ChunkClock, settings: EncodeSettings) -> Laten
 
 
 def _check(records: list[dict[str, Any]], quarantine: Quarantine) -> None:
-    """List the damaged clips of all shards, and stop if they are too many."""
+    """Stop with the list of damaged clips if they are too many."""
     quarantine.good = sum(r["clips"] for r in records)
     for row in (row for record in records for row in record["quarantined"]):
         quarantine.add(row["key"], row["reason"], row["file"])
     quarantine.finish()
+
+
+def _tell_scattered(table: ClipTable, split: str, console: Console) -> None:
+    """In sets too large to be shuffled as a whole, partners come from the clip's own shard."""
+    share = table.share_with_partner("speaker")
+    if len(table.bounds) > 2 and share < TOGETHER:
+        console.print(f"[yellow]{split}: only {100 * share:.0f} % of the clips share their shard with another clip of "
+                      "their speaker[/]; a large set needs a speaker's clips in one shard, or its items have no "
+                      "history and no other reference")
 
 
 def _remove_stale(target: Path, records: list[dict[str, Any]]) -> None:
@@ -211,5 +291,5 @@ def _remove_stale(target: Path, records: list[dict[str, Any]]) -> None:
     kept = {r["file"] for r in records}
     for path in target.glob("latents-*.tar"):
         if path.name not in kept:
-            path.unlink()
-            path.with_suffix(".json").unlink(missing_ok=True)
+            for stale in (path, path.with_suffix(".json"), table_path(path)):
+                stale.unlink(missing_ok=True)

@@ -2,6 +2,7 @@
 
 import io
 import json
+import multiprocessing
 import tarfile
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from datamodules import shard_encoding
 from datamodules.clip import Clip
 from datamodules.clip_encoder import ClipEncoder, phase_offsets
 from datamodules.compose import ItemComposer
@@ -24,6 +26,7 @@ from streamchar.clock import ChunkClock
 from streamchar.codecs.store import load_codec
 from streamchar.errors import DataError, InputError
 from streamchar.orchestrator.text import SpelledWords
+from tests.loopback import serve
 
 FPS, RATE, SIZE = 25, 16000, 32
 
@@ -122,6 +125,57 @@ def test_two_processes_make_the_same_shards(shards):
     for split in ("train", "val"):
         index = Path("latents") / split / "shards.json"
         assert (a / index).read_text() == (b / index).read_text()
+
+
+def test_processes_started_at_once_share_the_shards(shards, monkeypatch):
+    """As on several machines with one folder: every shard is encoded once, all of them end, all see the same index."""
+    write_tar(shards / "x-train-00002.tar", [sample(8)], 8)
+    done = shards.parent / "encoded"
+    encode_shard = shard_encoding.encode_shard
+
+    def noted(job, on_clip):
+        with open(done, "a") as file:
+            file.write(f"{job.target.parent.name}/{job.target.name}\n")
+        return encode_shard(job, on_clip)
+
+    monkeypatch.setattr(shard_encoding, "encode_shard", noted)
+    monkeypatch.setattr(encode, "LOOK_AGAIN_S", 0.05)
+    cfg = config(shards, encode_workers=1)
+    fork = multiprocessing.get_context("fork")
+    processes = [fork.Process(target=run, args=(cfg,)) for _ in range(2)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert [p.exitcode for p in processes] == [0, 0]
+    assert sorted(done.read_text().split()) == [f"train/latents-0000{i}.tar" for i in range(3)] + [
+        "val/latents-00000.tar"]
+    folder = RunDirectory.of(cfg).stage("encode")
+    assert not list(folder.rglob("*.claim")) and not list(folder.rglob("*.part"))
+    assert len(open_store(cfg, folder)[0].clips) == 7
+
+
+@pytest.mark.parametrize("far", [False, True])
+def test_latents_of_another_run_are_used_where_they_lie(shards, monkeypatch, far):
+    cfg = config(shards)
+    made = run(cfg)
+    own = open_store(cfg, made)[0]
+    monkeypatch.setenv("STREAMCHAR_CACHE", str(shards.parent / "cache"))
+    with serve(made) as server:
+        other = config(shards)
+        other.name, other.data.shards, other.data.latents = "u", None, server.address if far else str(made)
+        folder = run(other)
+        store = open_store(other, folder)[0]
+        assert not list((folder / "latents").rglob("*.tar"))
+        assert [c.record for c in store.clips] == [c.record for c in own.clips]
+        np.testing.assert_array_equal(store.clips[4].video(1), own.clips[4].video(1))
+    other.data.size = 40
+    other.data.latents = str(made)
+    with pytest.raises(DataError, match="data.size=40, but .* are of pictures of 32"):
+        run(other)
+    other.data.latents = str(shards)
+    with pytest.raises(DataError, match="no encode folder that can be used"):
+        run(other)
 
 
 def test_damaged_clips_are_counted_and_the_rest_is_used(shards):

@@ -7,7 +7,8 @@ import pytest
 
 from datamodules.compose import ItemComposer
 from datamodules.config import DataConfig
-from datamodules.latent_shards import LatentStore, all_finite
+from datamodules.latent_clip import all_finite
+from datamodules.latent_shards import LatentStore
 from datamodules.latent_writer import LatentShardWriter, finished_record
 from streamchar.errors import DataError
 from streamchar.orchestrator.text import SpelledWords
@@ -22,7 +23,8 @@ def test_what_was_written_is_read(tmp_path):
     for p in range(4):
         np.testing.assert_array_equal(found.video(p), tensors[f"video.{p}"])
         np.testing.assert_array_equal(found.audio(p), tensors[f"audio.{p}"])
-    assert store.by_speaker == {"s0": [0, 2, 4, 6], "s1": [1, 3, 5, 7]}
+    assert store.members("speaker", found).tolist() == store.members("look", found).tolist() == [1, 3, 5, 7]
+    assert store.members("speaker", store.clips[2], in_shard=True).tolist() == [0, 2]
 
 
 def test_another_codec_or_clock_is_refused(tmp_path):

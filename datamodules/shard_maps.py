@@ -1,0 +1,95 @@
+"""Memory maps of a set's latent tars, local or through the cache; only the last ones used are kept open."""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from datamodules.remote import Expected, GoneError, is_remote, join
+from datamodules.shard_cache import ShardCache
+from streamchar.errors import DataError
+
+OPEN_MAPS = 64
+
+
+class ShardMaps:
+    """Bytes of shards by number.
+
+    Args:
+        base: folder or address of the tars.
+        shards: rows of ``shards.json``.
+        cache: of remote tars.
+    """
+
+    def __init__(self, base: str, shards: Sequence[Mapping[str, Any]], cache: ShardCache | None = None) -> None:
+        self.base, self._shards = base, shards
+        self.remote = is_remote(base)
+        self._cache = cache or (ShardCache() if self.remote else None)
+        self._maps: dict[int, NDArray[np.uint8]] = {}
+        self._gone: dict[int, GoneError] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_maps": {}}  # maps are opened again in the process that reads
+
+    def name(self, shard: int) -> str:
+        """Path or address of a shard."""
+        return join(self.base, self._shards[shard]["file"])
+
+    def view(self, shard: int, begin: int, size: int) -> NDArray[np.uint8]:
+        """(size,) bytes of a shard; a view that stays valid when the map is let go.
+
+        Raises:
+            GoneError: the shard is not there or shorter than its table says.
+            StorageError: the storage does not answer.
+        """
+        blob = self._map(shard)[begin:begin + size]
+        if len(blob) < size:
+            raise GoneError(f"{self.name(shard)} is shorter than its table says; run stage=encode again")
+        return blob
+
+    def _map(self, shard: int) -> NDArray[np.uint8]:
+        if shard in self._gone:
+            raise self._gone[shard]  # every one of its clips would ask again
+        found = self._maps.pop(shard, None)
+        if found is None:
+            while len(self._maps) >= OPEN_MAPS:
+                self._maps.pop(next(iter(self._maps)))
+            with self._opened(shard) as file:
+                found = np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), np.uint8)
+        self._maps[shard] = found  # the last one used is the last to go
+        return found
+
+    def _opened(self, shard: int) -> BinaryIO:
+        try:
+            return self._open(shard)
+        except GoneError as error:
+            self._gone[shard] = error
+            raise
+
+    def _open(self, shard: int) -> BinaryIO:
+        row = self._shards[shard]
+        if self._cache is not None:
+            return self._cache.open(self.name(shard), Expected(row["bytes"], row["sha256"]))
+        try:
+            return open(self.name(shard), "rb")
+        except OSError as error:
+            raise GoneError(f"latent shard {self.name(shard)} is listed but cannot be read ({error.strerror}); "
+                            "run stage=encode again") from error
+
+    def readable_bytes(self) -> list[int | None]:
+        """Size of each local tar on the disk; None for remote ones, which are checked when they arrive.
+
+        Raises:
+            DataError: if a local tar is missing.
+        """
+        if self.remote:
+            return [None] * len(self._shards)
+        try:
+            return [Path(self.name(s)).stat().st_size for s in range(len(self._shards))]
+        except OSError as error:
+            raise DataError(f"latent shard {error.filename} is listed but missing; run stage=encode again") from error
