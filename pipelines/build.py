@@ -30,6 +30,7 @@ from streamchar.evaluation.mouth import MouthDetector
 from streamchar.evaluation.speech_only import SpeechOnlyDenoiser
 from streamchar.hub.model_spec import ModelSpec
 from streamchar.hub.pretrained import load_weights
+from streamchar.hub.wan import load_wan
 from streamchar.orchestrator.model import Orchestrator
 from streamchar.rollout.character import Character
 
@@ -79,7 +80,8 @@ def _denoiser(spec: ModelSpec, directory: RunDirectory, stage: str, name: str, r
 def build_module(stage: str, cfg: RunConfig, directory: RunDirectory) -> StageModule:
     """The LightningModule of a training stage, started from the stages before it.
 
-    orchestrator: fresh weights. teacher: the trained orchestrator (or a fresh one where the chain has no such stage).
+    orchestrator: fresh weights, or a local language model's. teacher: the trained orchestrator (or a fresh one where
+    the chain has no such stage) and fresh weights of the denoiser, or a local Wan transformer's.
     dmd: student and critic start as the teacher. rollout: student and critic start from dmd (or from the teacher).
     """
     codecs = load_codecs(directory)
@@ -91,8 +93,11 @@ def build_module(stage: str, cfg: RunConfig, directory: RunDirectory) -> StageMo
     if stage == "teacher":
         trained = "orchestrator" in cfg.chain or directory.has("orchestrator", "checkpoints")
         orchestrator = _orchestrator(spec, directory, "orchestrator") if trained else spec.build_orchestrator()
-        character = Character(spec.build_denoiser(), orchestrator, spec.clock, spec.window, spec.units(),
-                              spec.diffusion, spec.size, codecs.video, codecs.audio)
+        denoiser = spec.build_denoiser()
+        if spec.denoiser.pretrained:
+            load_wan(denoiser, spec.denoiser.pretrained)
+        character = Character(denoiser, orchestrator, spec.clock, spec.window, spec.units(), spec.diffusion, spec.size,
+                              codecs.video, codecs.audio)
         return TeacherModule(character, cfg.stages.teacher, cfg.seed, folder)
     check_null(cfg, directory, ("orchestrator", "teacher"))
     teacher = _denoiser(spec, directory, "teacher", "teacher")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from pipelines.completion import read_mark
@@ -33,7 +34,7 @@ def model_card(directory: RunDirectory, stage: str, role: str, character: Charac
         "voice=voice.wav\n```\n```python\nfrom streamchar.hub import from_pretrained\n\n"
         f"character = from_pretrained(\"{folder}\")\n```",
         "## What it is\n" + _sizes(character, spec, dtype),
-        "## Of what it was made\n" + _data(puppets) + "\n\n" + _training(directory, stage),
+        "## Of what it was made\n" + _data(puppets) + _origin(spec) + "\n\n" + _training(directory, stage),
         "## What was measured\n" + _measured(directory, stage, "student" if character.few_step else "teacher"),
         "## What it cannot\n" + _limits(puppets)]
     if puppets:
@@ -69,6 +70,13 @@ def _data(puppets: Any) -> str:
         return "Clips given by `data.shards`: the likeness and the voice of the people in them."
     return (f"{puppets['clips']} clips of {puppets['identities']} drawn puppets with synthetic voices (espeak-ng), "
             f"made by `stage=prepare`: no real person's likeness or voice. Sentences: {puppets['grammar']}.")
+
+
+def _origin(spec: ModelSpec) -> str:
+    """Whose weights it began from, whose licences then hold too."""
+    began = {"denoiser": spec.denoiser.pretrained, "orchestrator": spec.orchestrator.pretrained}
+    return "".join(f"\n\nThe {part} began from the weights of `{Path(folder).name}`: that model's licence holds too."
+                   for part, folder in began.items() if folder)
 
 
 def _training(directory: RunDirectory, last: str) -> str:

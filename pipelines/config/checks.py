@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from inspect import signature
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,9 @@ from pipelines.config.errors import nearest
 from pipelines.config.geometry import VIDEO_STRIDE
 from pipelines.config.places import choices
 from pipelines.config.schema import STAGES, TRAINING, RunConfig
+from streamchar.denoiser.wan_size import misfits, wan_sizes
 from streamchar.diffusion.config import DiffusionConfig
+from streamchar.errors import InputError
 from streamchar.objectives.drops import DropConfig
 
 
@@ -38,7 +40,18 @@ def _files(cfg: RunConfig) -> list[str]:
         found.append(f"input={cfg.intake.input} is read with recipe=videos, grid or speech; the puppet is drawn")
     if folder and not (Path(folder) / "config.json").is_file():
         found.append(f"orchestrator.pretrained={folder} holds no config.json: expected a Hugging Face model folder")
+    if cfg.denoiser.pretrained:
+        found += _wan(cfg)
     return found
+
+
+def _wan(cfg: RunConfig) -> list[str]:
+    """A Wan transformer that is not there or has other sizes; its channels are the codec's, looked at when it loads."""
+    folder = str(cfg.denoiser.pretrained)
+    try:
+        return misfits(replace(cfg.denoiser, video_channels=wan_sizes(folder)["video_channels"]), folder)
+    except InputError as error:
+        return [f"denoiser.pretrained: {error}"]
 
 
 def _own(group: Any, path: str) -> list[str]:

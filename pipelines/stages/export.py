@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 from callbacks.mlflow_registry import register_model
@@ -33,6 +34,7 @@ def run(cfg: RunConfig, directory: RunDirectory) -> None:
     spec = model_spec(cfg, load_codecs(directory))
     spec.extra = {"run": cfg.name, "preset": cfg.preset, "stage": stage, "role": role}
     card = model_card(directory, stage, role, character, spec, out.name, cfg.export.dtype)
+    spec.denoiser = replace(spec.denoiser, pretrained=None)  # all its weights are in the export
     try:
         _write_prompt(cfg, directory, character, out)
         export_character(character, spec, out, card, cfg.export.dtype)

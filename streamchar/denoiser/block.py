@@ -82,14 +82,26 @@ class Expert(nn.Module):
         return self.down(F.gelu(self.up(x), approximate="tanh"))
 
 
+class CaptionProjection(nn.Module):
+    """Caption states to the model's width (Wan's text embedder): linear, tanh-GELU, linear."""
+
+    def __init__(self, caption_dim: int, width: int) -> None:
+        super().__init__()
+        self.linear_1, self.linear_2 = nn.Linear(caption_dim, width), nn.Linear(width, width)
+
+    def forward(self, caption: Tensor) -> Tensor:
+        return self.linear_2(F.gelu(self.linear_1(caption), approximate="tanh"))
+
+
 class Block(nn.Module):
-    """AdaLN self-attention, optional caption cross-attention, and the FFN routed by modality."""
+    """AdaLN self-attention, optional caption cross-attention (or its bias), and the FFN routed by modality."""
 
     def __init__(self, config: DenoiserConfig) -> None:
         super().__init__()
         self.attn1 = SelfAttention(config.width, config.heads)
         self.attn2 = CaptionAttention(config.width, config.heads) if config.caption_dim else None
         self.norm2 = nn.LayerNorm(config.width, eps=1e-6) if config.caption_dim else None
+        self.caption_bias = nn.Parameter(torch.zeros(config.width)) if config.caption_bias else None
         self.ffn_video = Expert(config.width, config.ffn)
         self.ffn_audio = Expert(config.width, config.audio_ffn)
         self.scale_shift_table = nn.Parameter(torch.randn(1, 6, config.width) / config.width**0.5)
@@ -103,6 +115,8 @@ class Block(nn.Module):
         x_BLD = x_BLD + gate * attended
         if self.attn2 is not None and self.norm2 is not None and caption_BMD is not None:
             x_BLD = x_BLD + self.attn2(self.norm2(x_BLD), caption_BMD)
+        if self.caption_bias is not None:
+            x_BLD = x_BLD + self.caption_bias.to(x_BLD.dtype)
         h = layer_norm(x_BLD) * (1 + ffn_scale) + ffn_shift
         routed = torch.cat((self.ffn_video(h[:, :video_tokens]), self.ffn_audio(h[:, video_tokens:])), dim=1)
         return (x_BLD + ffn_gate * routed).to(x_BLD.dtype), own

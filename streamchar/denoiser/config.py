@@ -29,6 +29,11 @@ class DenoiserConfig:
     """Width of the sinusoidal embedding of t."""
     caption_dim: int = 0
     """Width of caption states for cross-attention; 0 builds no cross-attention."""
+    caption_bias: bool = False
+    """In place of cross-attention one learned vector per block: what Wan's adds where it is given an empty caption."""
+    pretrained: str | None = None
+    """Local folder of a Wan transformer in diffusers' layout (Wan 2.2 TI2V-5B, Wan 2.1 T2V), or of its pipeline, from
+    which ``stage=teacher`` starts. None: fresh weights."""
     rope_theta: float = 10000.0
     """Base of the rotary frequencies."""
     sink_gap: float = 2.0
@@ -49,4 +54,7 @@ class DenoiserConfig:
             found.append(f"denoiser.width / heads = {self.width // self.heads} must be even for rotary embedding")
         if self.patch < 1:
             found.append(f"denoiser.patch={self.patch} must be at least 1")
+        if self.caption_bias and self.caption_dim:
+            found.append(f"denoiser.caption_bias=true stands for the cross-attention that denoiser.caption_dim="
+                         f"{self.caption_dim} builds: choose one of the two")
         return found

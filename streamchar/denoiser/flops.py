@@ -10,6 +10,8 @@ from streamchar.window import WindowConfig
 def _tokens_flops(config: DenoiserConfig, video: int, audio: int, keys: int) -> int:
     d, n = config.width, video + audio
     linear = 2 * 4 * d * d * n + 2 * 2 * d * (config.ffn * video + config.audio_ffn * audio)
+    if config.caption_dim:
+        linear += 2 * 2 * d * d * n  # queries and output of cross-attention; a caption itself is short
     return config.layers * (linear + 2 * 2 * d * n * keys)
 
 

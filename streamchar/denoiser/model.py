@@ -13,7 +13,7 @@ import torch.nn as nn
 from torch import Tensor
 
 from streamchar.clock import ChunkClock
-from streamchar.denoiser.block import Block, KeyValue, Modulation, Rope, layer_norm
+from streamchar.denoiser.block import Block, CaptionProjection, KeyValue, Modulation, Rope, layer_norm
 from streamchar.denoiser.config import DenoiserConfig
 from streamchar.denoiser.frame_condition import FrameCondition
 from streamchar.denoiser.positions import TokenPositions
@@ -67,7 +67,7 @@ class Denoiser(nn.Module):
             name: nn.Parameter(torch.zeros(config.audio_channels if name == "past_audio" else config.video_channels))
             for name in ("ref", "sink", "motion", "past_audio")})
         self.null_condition = nn.Parameter(torch.zeros(width))
-        self.caption_in = nn.Linear(config.caption_dim, width) if config.caption_dim else None
+        self.caption_in = CaptionProjection(config.caption_dim, width) if config.caption_dim else None
         self.frame_condition = FrameCondition(width, clock) if config.frame_condition else None
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
         self.scale_shift_table = nn.Parameter(torch.randn(1, 2, width) / width**0.5)
@@ -98,7 +98,7 @@ class Denoiser(nn.Module):
     def encode_context(self, c: Conditions, caption: Tensor | None = None) -> Context:
         """Run the clean groups once; their keys and values serve all steps and both guidance branches.
 
-        caption: (B, M, caption_dim) states, only where the model was built with ``caption_dim``.
+        caption: see :meth:`encode_caption`.
         """
         grid = tuple(n // self.config.patch for n in c.ref.shape[-2:])
         groups = [self._group(c.ref, c.has_ref, "ref"), self._group(c.sink, c.has_sink, "sink"),
@@ -112,12 +112,24 @@ class Denoiser(nn.Module):
         x = self._residual(torch.cat(groups, dim=1))
         rope = self._rope(places, x.device)
         _, modulation = self._time(torch.zeros(1, device=x.device))
-        states = self.caption_in(caption) if self.caption_in is not None and caption is not None else None
+        states = self.encode_caption(caption, x.shape[0])
         pairs = []
         for block in self.blocks:
             x, own = block(x, modulation, rope, video_tokens, None, states)
             pairs.append(own)
         return Context(pairs, states)
+
+    def encode_caption(self, caption: Tensor | None, batch: int) -> Tensor | None:
+        """(B, M, caption_dim) states at the model's width, (B, M, D); None where the model has no cross-attention.
+
+        Without a caption the states are one zero vector: Wan fills captions up with zeros, unmasked, so this is to it
+        what a caption without words is.
+        """
+        if self.caption_in is None:
+            return None
+        if caption is None:
+            caption = torch.zeros(batch, 1, self.config.caption_dim, device=self.null_condition.device)
+        return self.caption_in(caption)
 
     def forward(self, noisy: Latents, sigma: Tensor, c_a: Tensor, context: Context, audio_time: Tensor) -> Latents:
         """Velocity of both modalities.

@@ -19,6 +19,7 @@ from callbacks.stored_weights import newest_weights
 from datamodules.shards import expand_braces
 from pipelines.config.places import CHECKOUT
 from pipelines.config.schema import TRAINING
+from streamchar.hub import from_pretrained
 from tests.kills import end, memory_chunk, start
 from tests.same_state import checkpoint_differences, metrics_differences
 
@@ -104,6 +105,31 @@ def test_dmd_cut_off_in_its_start_and_after_it_ends_as_undisturbed(made: Path, t
         parts = [newest_weights(home / "here/tiny/dmd/checkpoints", name, "trained") for home in (made, tmp_path)]
         assert parts[0].keys() == parts[1].keys()
         assert all(torch.equal(parts[0][key], parts[1][key]) for key in parts[0]), name
+
+
+@pytest.mark.slow
+def test_a_teacher_starts_from_a_wan_transformer_and_its_export_stands_alone(made: Path, tmp_path: Path) -> None:
+    diffusers = pytest.importorskip("diffusers", reason="needs the extra 'diffusers'")
+    for stage in ("prepare", "encode", "orchestrator"):
+        shutil.copytree(made / "here/tiny" / stage, tmp_path / "tiny" / stage)
+    channels = json.loads((made / "here/tiny/encode/latents/train/shards.json").read_text())["video"][0]
+    wan = diffusers.WanTransformer3DModel(
+        patch_size=(1, 3, 3), num_attention_heads=2, attention_head_dim=32, in_channels=channels, out_channels=channels,
+        text_dim=8, freq_dim=256, ffn_dim=128, num_layers=2)
+    wan.save_pretrained(tmp_path / "wan-tiny")
+    options = ("preset=tiny", f"root={tmp_path}", f"denoiser.pretrained={tmp_path / 'wan-tiny'}",
+               "denoiser.caption_bias=true")
+    done = run("stage=teacher", *options, "trainer.max_steps=1", "teacher.optimizer.lr=1e-9",
+               "teacher.optimizer.muon_lr=1e-9", cwd=tmp_path)
+    assert done.returncode == 0 and "denoiser started from" in done.stdout, done.stdout[-3000:] + done.stderr[-3000:]
+    done = run("stage=export", "from=teacher", f"out={tmp_path / 'export'}", *options, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    shutil.rmtree(tmp_path / "wan-tiny")
+    denoiser = from_pretrained(tmp_path / "export").denoiser
+    theirs = wan.blocks[1].attn1.to_q.weight
+    torch.testing.assert_close(denoiser.blocks[1].attn1.to_q.weight, theirs, atol=1e-6, rtol=0)
+    assert str(tmp_path) not in (tmp_path / "export/config.json").read_text()
+    assert "`wan-tiny`: that model's licence" in (tmp_path / "export/README.md").read_text()
 
 
 def test_output_tells_each_stage_once_and_where_the_clip_is(made: Path) -> None:

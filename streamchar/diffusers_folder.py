@@ -1,0 +1,49 @@
+"""What the ``config.json`` of a local diffusers folder says of its model. Free of torch: errors come at once."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from streamchar.errors import InputError
+
+PARTS = {"WanTransformer3DModel": "transformer", "AutoencoderKLWan": "vae", "AutoencoderKLLTX2Audio": "audio_vae",
+         "LTX2Vocoder": "vocoder", "LTX2VocoderWithBWE": "vocoder"}
+"""Model classes that are read, and where each lies in the folder of a whole pipeline."""
+
+
+def part_folder(folder: str | Path, *classes: str) -> Path:
+    """The folder that holds a model of one of ``classes``: ``folder`` itself, or its part where it is a whole pipeline.
+
+    Raises:
+        InputError: if neither holds a ``config.json`` of such a model.
+    """
+    found = ""
+    for place in (Path(folder), Path(folder) / PARTS[classes[0]]):
+        if (place / "config.json").is_file():
+            found = str(_read(place).get("_class_name") or _read(place).get("model_type") or "of no class")
+            if found in classes:
+                return place
+    held = f"a model {found}" if found else "no config.json"
+    raise InputError(f"{folder} holds {held}; expected a diffusers folder of {' or '.join(classes)}, or of a pipeline "
+                     f"with {PARTS[classes[0]]}/ in it")
+
+
+def diffusers_config(folder: str | Path, *classes: str) -> dict[str, Any]:
+    """The settings of a model of one of ``classes`` in a local folder.
+
+    Raises:
+        InputError: if there is none.
+    """
+    return _read(part_folder(folder, *classes))
+
+
+def _read(folder: Path) -> dict[str, Any]:
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{folder / 'config.json'} cannot be read ({error}); copy the folder again") from error
+    if not isinstance(config, dict):
+        raise InputError(f"{folder / 'config.json'} holds no settings; copy the folder again")
+    return config
