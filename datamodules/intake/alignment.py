@@ -44,9 +44,10 @@ class CtcAligner:
                              "(wav2vec2 family) as intake.aligner")
         from transformers import AutoModelForCTC, AutoProcessor
 
+        safe: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
         try:
-            self._model: Any = AutoModelForCTC.from_pretrained(folder, local_files_only=True).float().eval()
-            self._processor: Any = AutoProcessor.from_pretrained(folder, local_files_only=True)
+            self._model: Any = AutoModelForCTC.from_pretrained(folder, **safe).float().eval()
+            self._processor: Any = AutoProcessor.from_pretrained(folder, **safe)
             rate = self._processor.feature_extractor.sampling_rate
             self._ids: dict[str, int] = self._processor.tokenizer.get_vocab()
             self._border: str = self._processor.tokenizer.word_delimiter_token
