@@ -71,8 +71,8 @@ def death_of_a_node(job: Job) -> None:
     end_process(victim, signal.SIGKILL)
     job.cluster.run("scontrol", "update", f"NodeName={node}", "State=DOWN", "Reason=died")
     wait_for("the requeue", lambda: job.cluster.state(job.number) == "PENDING")
-    job.cluster.start_node(node)
-    job.cluster.run("scontrol", "update", f"NodeName={node}", "State=RESUME")
+    job.cluster.start_node(node)  # it registers, and is taken back
+    wait_for(f"{node} to be idle", lambda: job.cluster.run("sinfo", "-h", "-n", node, "-o", "%T").strip() == "idle")
 
 
 TROUBLES: dict[str, Callable[[Job], None]] = {
