@@ -9,6 +9,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -98,8 +99,10 @@ class Cluster:
         self.run("slurmd", "-N", name)
 
     def stop(self) -> None:
-        """Cancel what runs and end all daemons."""
-        self.run("scancel", "--full", "--signal=KILL", "--user=root", check=False)
+        """Cancel what runs, wait until it is gone, and end all daemons."""
+        self.run("scancel", "--user=root", check=False)
+        with suppress(TimeoutError):
+            wait_for("the end of all jobs", lambda: not self.run("squeue", "-h", check=False).strip(), 60)
         for path in [*self.folder.glob("slurmd.*.pid"), *self.folder.glob("slurmctld.pid"),
                      *self.folder.glob("munged.pid")]:
             end_process(int(path.read_text()), signal.SIGTERM)
