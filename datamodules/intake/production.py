@@ -25,7 +25,7 @@ from datamodules.shards import ShardIndex
 from streamchar.errors import DataError, InputError, StreamCharError
 
 log = logging.getLogger(__name__)
-Report = Callable[[SourceRecord], None]
+Report = Callable[[SourceRecord, bool], None]
 
 
 def take(source: Source, recipe: str, cfg: IntakeConfig, folder: Path) -> SourceRecord:
@@ -49,7 +49,7 @@ def take(source: Source, recipe: str, cfg: IntakeConfig, folder: Path) -> Source
 
 
 def produce(recipe: str, cfg: IntakeConfig, folder: Path, begin: Callable[[int], None] = lambda _: None,
-            report: Report = lambda _: None) -> tuple[ShardIndex, dict[str, Any]]:
+            report: Report = lambda *_: None) -> tuple[ShardIndex, dict[str, Any]]:
     """Make ``shards/``, ``report.json`` and ``contact_sheet.jpg`` of all recordings in ``cfg.input``; returns the
     shards' index and the report's summary.
 
@@ -57,7 +57,7 @@ def produce(recipe: str, cfg: IntakeConfig, folder: Path, begin: Callable[[int],
         recipe: videos, grid or speech.
         folder: of the stage; ``sources/`` below it keeps what is finished.
         begin: called with the number of recordings.
-        report: called with each record, kept ones included.
+        report: called with each record, and whether it was made now or kept from an earlier run.
 
     Raises:
         InputError: missing models or input, a full disk; DataError: not one clip could be made.
@@ -69,12 +69,12 @@ def produce(recipe: str, cfg: IntakeConfig, folder: Path, begin: Callable[[int],
     begin(len(sources))
     records = {s.key: r for s in sources if (r := staging.finished(s)) is not None}
     for record in records.values():
-        report(record)
+        report(record, False)
     missing = [s for s in sources if s.key not in records]
     try:
         for record in _records(missing, recipe, cfg, staging):
             records[record.key] = record
-            report(record)
+            report(record, True)
         ordered = [records[s.key] for s in sources]
         index = pack(ordered, staging, folder / "shards", recipe, cfg.val_share, cfg.shard_clips)
     except OSError as error:

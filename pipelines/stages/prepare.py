@@ -65,14 +65,14 @@ def _recordings(cfg: RunConfig, folder: Path) -> None:
                TimeElapsedColumn(), TimeRemainingColumn())
     console = Console(highlight=False)
     with Progress(*columns, console=console) as bar:
-        task = bar.add_task("recordings", total=None, clips=0, made=0.0, rejected=0, rate=0.0)
+        task = bar.add_task("recordings", total=None, clips=0, made=0.0, now=0.0, rejected=0, rate=0.0)
 
-        def count(record: SourceRecord) -> None:
-            fields = bar.tasks[0].fields
-            made = fields["made"] + sum(c["seconds"] for c in record.clips)
-            bar.update(task, advance=1, clips=fields["clips"] + len(record.clips), made=made,
-                       rejected=fields["rejected"] + len(record.rejections),
-                       rate=made / max(bar.tasks[0].elapsed or 0.0, 1e-3))
+        def count(record: SourceRecord, new: bool) -> None:
+            fields, seconds = bar.tasks[0].fields, sum(c["seconds"] for c in record.clips)
+            now = fields["now"] + (seconds if new else 0.0)  # the rate is that of this run
+            bar.update(task, advance=1, clips=fields["clips"] + len(record.clips), made=fields["made"] + seconds,
+                       now=now, rejected=fields["rejected"] + len(record.rejections),
+                       rate=now / max(bar.tasks[0].elapsed or 0.0, 1e-3))
 
         index, summary = produce(cfg.prepare.recipe, cfg.intake, folder, lambda n: bar.update(task, total=n), count)
     console.print(f"{summary['clips']} clips of {summary['recordings_used']} of {summary['recordings']} recordings, "

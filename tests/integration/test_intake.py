@@ -109,7 +109,7 @@ def test_a_stopped_run_goes_on_and_makes_no_sample_twice(tmp_path: Path, monkeyp
     take = production.take
     monkeypatch.setattr(production, "take", lambda s, *rest: made.append(s.key) or take(s, *rest))
 
-    def stop(record: SourceRecord) -> None:
+    def stop(record: SourceRecord, new: bool) -> None:
         if len(made) == 2:
             raise KeyboardInterrupt
 
