@@ -27,7 +27,7 @@ env:
 	  [ -x $(PY) ] || $(STREAMCHAR_PYTHON) -m venv $(VENV); \
 	  [ -x $(UV) ] || $(PY) -m pip install --quiet uv==0.13.9; \
 	  echo "installing requirements.lock into $(VENV) (some GB at the first time)"; \
-	  $(UV) pip install --quiet --python $(PY) -r requirements.lock; \
+	  $(UV) pip install --quiet --compile-bytecode --python $(PY) -r requirements.lock; \
 	  echo $(LOCK_HASH) > $(VENV)/.lock; \
 	fi
 	@if [ "$$(cat $(VENV)/.project 2>/dev/null)" != "$(PROJECT_HASH)" ]; then \

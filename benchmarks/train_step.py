@@ -57,7 +57,7 @@ PRESETS = {
         DiffusionConfig(3.0, True, 6, few_step_shift=3.0, score_shift=3.0, guidance_video=1.5, guidance_audio=2.0),
         48), 6),
     "1b": (ModelSpec(
-        DenoiserConfig(48, 128, patch=2, width=1536, layers=30, heads=12, ffn=8960, audio_ffn=2048),
+        DenoiserConfig(48, 128, patch=2, width=1536, layers=30, heads=12, ffn=8960, audio_ffn=2048, caption_bias=True),
         OrchestratorConfig(tokenizer="pretrained", width=896, layers=24, heads=14, kv_heads=2, ffn=4864,
                            rope_theta=1e6, positions="index", pointer_dim=256, pointer_rate=12.0),
         ChunkClock(24, 33, 25, 16000), WindowConfig(3, 9, 0.0, 3.0, 12.0, 96, 160), DiffusionConfig(), 256), 32)}
