@@ -17,5 +17,9 @@ class CheckpointError(InputError):
     """A checkpoint or exported model that is missing, damaged or of another architecture."""
 
 
+class AdmissionError(StreamCharError):
+    """One more stream would break the deadlines of those that are running."""
+
+
 class NumericsError(StreamCharError):
     """Training met non-finite values too often in a row to go on."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -23,6 +24,16 @@ def _seed(*parts: object) -> int:
 def scalar(seed: int, iteration: int, role: str) -> float:
     """One uniform number in [0, 1) that is the same on all ranks: exit steps, rollout lengths."""
     return _seed("scalar", seed, iteration, role) / 2**63
+
+
+class Draws(Protocol):
+    """What identifies the draws of a batch: :class:`NoiseKey`, or several of them for streams that are joined."""
+
+    def at(self, **changes: object) -> Draws: ...
+
+    def normal(self, shape: Sequence[int], name: str = "", device: torch.device | str = "cpu") -> Tensor: ...
+
+    def like(self, latents: Latents, name: str = "") -> Latents: ...
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from streamchar.diffusion.noise import NoiseKey
 from streamchar.orchestrator.model import Prefix
 from streamchar.rollout.character import Character
 from streamchar.rollout.denoise import denoise_chunk
+from streamchar.rollout.joined import JoinedMemory
 from streamchar.rollout.memory import StreamMemory
 from streamchar.rollout.plan import SamplePlan
 from streamchar.types import Conditions, Latents
@@ -24,33 +24,42 @@ from streamchar.types import Conditions, Latents
 class ChunkResult:
     """One generated chunk.
 
-    latents: the final sample, detached; the first ``audio_owned`` audio latents belong to this chunk.
+    latents: the final sample, detached; the first ``owned[b]`` audio latents of stream b belong to this chunk.
+    chunks: its number in each stream.
     pointer_before, pointer_after: (B,) in words. conditions, prefix: exactly what the student saw, for teacher and
     critic. exit: the clean estimate at the exit step with gradient, if one was asked for.
     """
 
     latents: Latents
-    audio_owned: int
+    owned: list[int]
     pointer_before: Tensor
     pointer_after: Tensor
-    chunk: int
+    chunks: list[int]
     conditions: Conditions
     prefix: Prefix
     exit: Latents | None = None
 
+    @property
+    def chunk(self) -> int:
+        """Its number, where that is the same in all streams, as in one :class:`StreamMemory`."""
+        return _one(self.chunks, "chunk number")
 
-def generate_chunk(character: Character, memory: StreamMemory, plan: SamplePlan, exit_step: int | None = None,
-                   exit_grad: bool = True, exit_feeds_memory: bool = False, iteration: int = 0,
-                   role: str = "stream") -> ChunkResult:
+    @property
+    def audio_owned(self) -> int:
+        """Audio latents that belong to it, where that is the same in all streams."""
+        return _one(self.owned, "number of owned latents")
+
+
+def generate_chunk(character: Character, memory: StreamMemory | JoinedMemory, plan: SamplePlan,
+                   exit_step: int | None = None, exit_grad: bool = True, exit_feeds_memory: bool = False,
+                   iteration: int = 0, role: str = "stream") -> ChunkResult:
     """Generate the next chunk of every stream in ``memory`` and advance it.
 
     The chunk's noise is a function of (memory.seed, iteration, role, stream index, chunk number, step). With
     ``exit_step`` the result also holds the clean estimate at that step (with gradient if ``exit_grad``); what enters
     memory is always detached: the fully denoised sample, or the exit's estimate with ``exit_feeds_memory``.
     """
-    k = memory.chunk
-    key = NoiseKey.of(memory.seed, memory.index, role, iteration).at(chunk=k)
-    before = memory.pointer_words()
+    key, chunks, owned, before = memory.noise(role, iteration), memory.chunks, memory.owned(), memory.pointer_words()
     with torch.no_grad():
         conditions, base = memory.conditions()
         conditions = plan.limited(conditions)
@@ -60,5 +69,10 @@ def generate_chunk(character: Character, memory: StreamMemory, plan: SamplePlan,
     with torch.no_grad():
         predicted = base + character.orchestrator.point(prefix, out.final.audio)
     memory.advance(out.final, predicted, character.orchestrator.config.pointer_rate)
-    return ChunkResult(out.final, character.clock.audio_owned(k), before, memory.pointer_words(), k,
-                       conditions, prefix, out.exit)
+    return ChunkResult(out.final, owned, before, memory.pointer_words(), chunks, conditions, prefix, out.exit)
+
+
+def _one(values: list[int], name: str) -> int:
+    if len(set(values)) != 1:
+        raise ValueError(f"the streams of this chunk have no common {name}: {values}; ask each stream for its own")
+    return values[0]

@@ -9,7 +9,7 @@ import torch
 from streamchar.denoiser.guidance import guided_velocity
 from streamchar.denoiser.model import Denoiser
 from streamchar.diffusion.flow import clean_latents, noise_latents
-from streamchar.diffusion.noise import NoiseKey
+from streamchar.diffusion.noise import Draws
 from streamchar.orchestrator.model import Orchestrator, Prefix
 from streamchar.rollout.plan import SamplePlan
 from streamchar.types import Conditions, Latents
@@ -23,7 +23,7 @@ class Denoised:
     exit: Latents | None
 
 
-def start_noise(conditions: Conditions, denoiser: Denoiser, key: NoiseKey) -> Latents:
+def start_noise(conditions: Conditions, denoiser: Denoiser, key: Draws) -> Latents:
     """The chunk's noise at step 0."""
     clock, (_, c, _, h, w) = denoiser.clock, conditions.ref.shape
     device = conditions.ref.device
@@ -33,7 +33,7 @@ def start_noise(conditions: Conditions, denoiser: Denoiser, key: NoiseKey) -> La
 
 
 def denoise_chunk(denoiser: Denoiser, orchestrator: Orchestrator, conditions: Conditions, prefix: Prefix,
-                  plan: SamplePlan, key: NoiseKey, exit_step: int | None = None, exit_grad: bool = True,
+                  plan: SamplePlan, key: Draws, exit_step: int | None = None, exit_grad: bool = True,
                   stop_at_exit: bool = False, start: Latents | None = None) -> Denoised:
     """From noise to a chunk; ``start``: from these latents at the plan's first level in place of the chunk's noise.
 
@@ -76,7 +76,7 @@ def _euler(x: Latents, v: Latents, plan: SamplePlan, step: int) -> Latents:
     return Latents(x.video + dt * v.video, x.audio + dt * v.audio)
 
 
-def _renoised(clean: Latents, plan: SamplePlan, step: int, key: NoiseKey) -> Latents:
+def _renoised(clean: Latents, plan: SamplePlan, step: int, key: Draws) -> Latents:
     if step + 1 == plan.steps:
         return clean
     noise = key.at(step=step + 1 if plan.fresh_noise else 0).like(clean)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from streamchar.clock import ChunkClock
+from streamchar.diffusion.noise import Draws, NoiseKey
 from streamchar.errors import CheckpointError
 from streamchar.orchestrator.pointer import advance
 from streamchar.transcript import TextUnits, Transcript, pack_text, split_transcript
@@ -60,6 +61,19 @@ class StreamMemory:
         self.trace = torch.stack((torch.stack((-heard, torch.zeros_like(self.pointer)), 1),
                                   torch.stack((-heard.clamp_min(1e-6), self.pointer), 1)), dim=1)
         self.trace[:, 1, 0] = 0.0
+
+    @property
+    def chunks(self) -> list[int]:
+        """Number of the next chunk of each stream."""
+        return [self.chunk] * len(self.transcripts)
+
+    def owned(self) -> list[int]:
+        """Audio latents that the next chunk of each stream owns."""
+        return [self.clock.audio_owned(k) for k in self.chunks]
+
+    def noise(self, role: str, iteration: int) -> Draws:
+        """What identifies the next chunk's noise."""
+        return NoiseKey.of(self.seed, self.index, role, iteration).at(chunk=self.chunk)
 
     @property
     def lengths(self) -> Tensor:

@@ -28,11 +28,20 @@ from streamchar.types import Latents
 class Chunk(Protocol):
     """What the session needs of a ``ChunkResult``: latents, how many audio latents it owns, pointers in words (B,)."""
 
-    latents: Latents
-    audio_owned: int
-    chunk: int
-    pointer_before: Any
-    pointer_after: Any
+    @property
+    def latents(self) -> Latents: ...
+
+    @property
+    def audio_owned(self) -> int: ...
+
+    @property
+    def chunk(self) -> int: ...
+
+    @property
+    def pointer_before(self) -> Any: ...
+
+    @property
+    def pointer_after(self) -> Any: ...
 
 
 class StreamSession:

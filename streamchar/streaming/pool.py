@@ -1,0 +1,199 @@
+"""Several characters on one device: streams that come and go between chunks and are generated as one batch.
+
+Every stream has its own memory, text, sink, deadlines and noise: alone or among others it is the same stream, to
+rounding. One whose sink fails leaves; the others go on.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from copy import copy
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+from streamchar.errors import StreamCharError
+from streamchar.rollout.character import Character
+from streamchar.rollout.chunk_loop import ChunkResult, generate_chunk
+from streamchar.rollout.joined import JoinedMemory
+from streamchar.rollout.memory import StreamMemory
+from streamchar.rollout.plan import SamplePlan
+from streamchar.streaming.admission import Admission
+from streamchar.streaming.decoding import ChunkDecoder, ChunkJob
+from streamchar.streaming.degradation import Degradation, Level
+from streamchar.streaming.live import LiveText
+from streamchar.streaming.playback import PlaybackClock
+from streamchar.streaming.sinks import Sink
+from streamchar.types import Latents
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class PooledStream:
+    """One stream of a pool. ``error``: why it left, if it did not end by itself."""
+
+    name: str
+    memory: StreamMemory
+    sink: Sink
+    decoder: ChunkDecoder
+    playback: PlaybackClock
+    text: LiveText | None = None
+    leaving: bool = False
+    ended: threading.Event = field(default_factory=threading.Event)
+    error: BaseException | None = None
+
+
+class StreamPool:
+    """Streams that share one character's models.
+
+    :meth:`join` and :meth:`leave` may be called from any thread and take effect at the next chunk.
+
+    Args:
+        character: models and codecs.
+        plan: of every chunk, or a :class:`Degradation` that chooses it.
+        admission: refuses streams that would break the deadlines of others; None: a fresh one of the chunk's length.
+        now: a clock in seconds.
+    """
+
+    def __init__(self, character: Character, plan: SamplePlan | Degradation, admission: Admission | None = None,
+                 now: Callable[[], float] = time.perf_counter) -> None:
+        self.character, self.now = character, now
+        self.quality = Degradation([Level(plan, "all steps", 1.0)]) if isinstance(plan, SamplePlan) else plan
+        self.admission = admission or Admission(float(character.clock.chunk_seconds))
+        self.streams: list[PooledStream] = []
+        self._coming: list[PooledStream] = []
+        self._lock = threading.Lock()
+        self._took: tuple[float, int, int] | None = None  # seconds of the latest chunk, its level and streams
+
+    def join(self, name: str, memory: StreamMemory, sink: Sink, text: LiveText | None = None) -> PooledStream:
+        """A stream that is generated from the next chunk on; ``memory`` holds one stream, fresh or restored.
+
+        Raises:
+            AdmissionError: where it would break the deadlines of the others.
+            ValueError: for a memory of several streams.
+        """
+        if len(memory.transcripts) != 1:
+            raise ValueError(f"a pooled stream has a memory of its own, this one holds {len(memory.transcripts)}")
+        with self._lock:
+            self.admission.check(len(self.streams) + len(self._coming) + 1)
+            stream = PooledStream(name, memory, sink, ChunkDecoder(*self.character.codecs(), streams=1),
+                                  PlaybackClock(self.character.clock, self.now, memory.chunk), text)
+            self._coming.append(stream)
+        return stream
+
+    def leave(self, stream: PooledStream) -> None:
+        """End ``stream`` before its next chunk."""
+        stream.leaving = True
+
+    @torch.no_grad()
+    def step(self) -> int:
+        """Generate and deliver one chunk of every stream; returns their number, 0 where there is none."""
+        self._change()
+        if not self.streams:
+            return 0
+        begun = self.now()
+        result = generate_chunk(self.character, JoinedMemory([s.memory for s in self.streams]), self._plan(begun))
+        count = len(self.streams)
+        for b, stream in enumerate(self.streams):
+            self._guard(stream, self._deliver, result, b)
+        took = self.now() - begun
+        self.admission.measured(count, took)
+        self._took = (took, self.quality.level, count)
+        return count
+
+    def run(self) -> None:
+        """Until no stream is left; all are ended also when this is interrupted."""
+        try:
+            while self.step():
+                pass
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """End every stream."""
+        with self._lock:
+            self.streams, self._coming = [*self.streams, *self._coming], []
+        for stream in self.streams:
+            stream.leaving = True
+        self._change()
+
+    @torch.no_grad()
+    def calibrate(self, memory: StreamMemory, most: int, chunks: int = 3) -> int:
+        """Measure chunks of 1, 2, ... ``most`` copies of a stream, up to the first number that is refused.
+
+        memory: of a stream to copy, left as it is. Nothing is written. The first chunk of every size warms up and does
+        not count. Returns how many streams fit.
+        """
+        fits = 1
+        for count in range(1, most + 1):
+            joined = JoinedMemory([_copy(memory) for _ in range(count)])
+            decoder = ChunkDecoder(*self.character.codecs(), streams=count)
+            for k in range(chunks + 1):
+                begun = self.now()
+                result = generate_chunk(self.character, joined, self.quality.levels[0].plan)
+                decoder.decode(ChunkJob(0, result.latents, result.owned, [True] * count, [False] * count, 0.0))
+                if k:
+                    self.admission.measured(count, self.now() - begun)
+            try:
+                self.admission.check(count)
+            except StreamCharError as refusal:
+                log.info("%s", refusal)
+                return fits
+            fits = count
+        return fits
+
+    def _plan(self, now: float) -> SamplePlan:
+        """The plan that the stream with the nearest deadline needs."""
+        due = [d for s in self.streams if (d := s.playback.due(s.memory.chunk)) is not None]
+        known = self._took is not None and self._took[1:] == (self.quality.level, len(self.streams))
+        took = self._took[0] if self._took and known else None
+        return self.quality.choose(max(s.memory.chunk for s in self.streams), min(due) - now if due else None, took)
+
+    def _change(self) -> None:
+        """Between two chunks: streams come and go, and orders are obeyed."""
+        with self._lock:
+            self.streams, self._coming = [*self.streams, *self._coming], []
+        for stream in self.streams:
+            going_on = stream.text is not None and stream.text.open
+            if stream.text is not None:
+                stream.text.obey(stream.memory)
+            if stream.leaving or (not going_on and bool(stream.memory.finished.all())):
+                self._guard(stream, self._end)
+        self.streams = [s for s in self.streams if not s.ended.is_set()]
+
+    def _deliver(self, stream: PooledStream, result: ChunkResult, b: int) -> None:
+        part = Latents(result.latents.video[b:b + 1], result.latents.audio[b:b + 1])
+        decoded = stream.decoder.decode(ChunkJob(result.chunks[b], part, [result.owned[b]], [True], [False], 0.0))
+        stream.sink.write(decoded.pictures[0], decoded.sounds[0])
+        stream.playback.delivered(result.chunks[b])
+
+    def _end(self, stream: PooledStream) -> None:
+        """Write what is held back and close; the stream has ended then, whatever happens."""
+        stream.ended.set()
+        try:
+            tail = stream.decoder.flush(0)
+            if stream.error is None:
+                stream.sink.write(np.zeros((0, 2, 2, 3), np.uint8), tail)
+        finally:
+            stream.sink.close()
+
+    def _guard(self, stream: PooledStream, act: Callable[..., None], *arguments: object) -> None:
+        """Do something for one stream; what it raises ends this stream alone."""
+        try:
+            act(stream, *arguments)
+        except Exception as error:
+            stream.error = stream.error or error
+            stream.leaving = True
+            log.error("stream %s ends: %s", stream.name, error)
+
+
+def _copy(memory: StreamMemory) -> StreamMemory:
+    """The same stream, with tensors of its own."""
+    other = copy(memory)
+    other.load_state_dict(memory.state_dict())
+    return other
