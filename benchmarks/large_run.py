@@ -4,7 +4,7 @@
 
 No data set is needed: every shard is a link to one small real tar (1,000 clips of tiny latents, 4 to 20 s long), so
 that items are composed and read as in a run, while the table, the order and the partition have their real sizes. Each
-row is measured; ``own`` memory is what a process does not share with the others of its machine.
+row is measured; ``own`` memory is what a process has written and shares with nobody.
 """
 
 from __future__ import annotations

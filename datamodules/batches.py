@@ -8,6 +8,7 @@ from typing import Any
 
 from torch.utils.data import IterableDataset, get_worker_info
 
+import datamodules.batch_transport  # noqa: F401 - batches travel from workers in one piece
 from datamodules.order import batch_positions
 from streamchar.types import ChunkBatch, RolloutBatch
 

@@ -170,8 +170,16 @@ def _decode_media(body: bytes, *, video: bool, sample_rate: int | None
             wave, hz = _decode_sound(box, sound, sample_rate) if sound is not None else (None, 0)
     except (av.FFmpegError, ValueError, OSError) as error:
         raise DamagedSample(f"media cannot be decoded: {error}") from error
-    frames = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).contiguous() if pictures else None
+    frames = _planes(pictures) if pictures else None
     return frames, float(rate), wave, hz
+
+
+def _planes(pictures: list[np.ndarray]) -> Tensor:
+    """F pictures (H, W, 3) -> (F, 3, H, W), each copied once."""
+    frames = torch.empty(len(pictures), 3, *pictures[0].shape[:2], dtype=torch.uint8)
+    for row, picture in zip(frames.permute(0, 2, 3, 1).numpy(), pictures, strict=True):
+        row[:] = picture
+    return frames
 
 
 def _decode_sound(box: Any, sound: Any, sample_rate: int | None) -> tuple[Tensor, int]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import mmap
 import os
 import struct
@@ -121,7 +122,7 @@ class ClipTable:
             places = tensor_places(blob)
             length = struct.unpack("<Q", blob[:8].tobytes())[0]
             metadata = json.loads(blob[8:8 + length].tobytes())["__metadata__"]
-            columns = {name: np.frombuffer(blob, dtype, int(np.prod(shape)), at)
+            columns = {name: np.frombuffer(blob, dtype, math.prod(shape), at)
                        for name, (dtype, shape, at) in places.items()}
             bounds = columns.pop("bounds")
             return cls(columns, bounds, {g: json.loads(metadata[g]) for g in GROUPS}, metadata["made_of"])

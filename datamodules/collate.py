@@ -6,6 +6,7 @@ history.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 
 import numpy as np
@@ -18,15 +19,19 @@ from streamchar.transcript import pack_text
 from streamchar.types import ChunkBatch, Conditions, Latents
 from streamchar.window import WindowConfig
 
+# Latents are read-only views into shards; torch warns that they could be written through its tensors, which none is.
+warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+
 
 def stack(arrays: Sequence[np.ndarray | None], shape: tuple[int, ...]) -> Tensor:
-    """Stack to (B, *shape) float32; None becomes zeros."""
-    found = next((a for a in arrays if a is not None), None)
-    out = np.zeros((len(arrays), *shape), dtype=np.float32 if found is None else found.dtype)
+    """Stack to (B, *shape) float32 with one copy, which converts; None becomes zeros."""
+    out = torch.empty(len(arrays), *shape)
     for row, array in zip(out, arrays, strict=True):
-        if array is not None:
-            row[:] = array
-    return torch.from_numpy(out).float()
+        if array is None:
+            row.zero_()
+        else:
+            row.copy_(torch.from_numpy(array))
+    return out
 
 
 def right_align(arrays: Sequence[np.ndarray], size: int, channels: int) -> tuple[Tensor, Tensor]:
@@ -59,7 +64,7 @@ class ChunkCollate:
                  video: Sequence[int] | None, width: int) -> None:
         self.clock, self.window, self.audio_channels, self.width = clock, window, audio_channels, width
         self.video = tuple(video) if video else (1, clock.video_latents, 1, 1)
-        self._times: dict[int, tuple[list[float], list[float], list[float]]] = {}
+        self._times: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
 
     def group(self, latents: int) -> tuple[int, ...]:
         """Shape (C, latents, h, w) of a video group."""
@@ -71,7 +76,7 @@ class ChunkCollate:
         return ChunkBatch(
             conditions=self._conditions(items, times),
             target=Latents(stack(videos, self.video), stack([i.audio for i in items], items[0].audio.shape)),
-            audio_weight=torch.tensor([t[2] for t in times]),
+            audio_weight=torch.stack([t[2] for t in times]),
             has_video=present(videos),
             pointer=torch.tensor([i.pointer for i in items], dtype=torch.float32),
             index=torch.tensor([i.position for i in items], dtype=torch.int64),
@@ -93,12 +98,13 @@ class ChunkCollate:
             has_text=torch.ones(len(items), dtype=torch.bool),
             cursor=torch.tensor([i.text.cursor for i in items], dtype=torch.float32),
             history=torch.cat([anchor, recent], 1), history_mask=torch.cat([anchor_mask, recent_mask], 1),
-            history_time=torch.tensor([t[0] for t in times]), audio_time=torch.tensor([t[1] for t in times]))
+            history_time=torch.stack([t[0] for t in times]), audio_time=torch.stack([t[1] for t in times]))
 
-    def _times_of(self, k: int) -> tuple[list[float], list[float], list[float]]:
+    def _times_of(self, k: int) -> tuple[Tensor, Tensor, Tensor]:
         """History times, audio times and audio weights of chunk number ``k``."""
         if k not in self._times:
             owned = self.clock.audio_owned(k)
             weights = [1.0] * owned + [0.0] * (self.clock.audio_latents - owned)
-            self._times[k] = (self.window.history_time(self.clock, k), self.window.audio_time(self.clock, k), weights)
+            rows = (self.window.history_time(self.clock, k), self.window.audio_time(self.clock, k), weights)
+            self._times[k] = torch.tensor(rows[0]), torch.tensor(rows[1]), torch.tensor(rows[2])
         return self._times[k]

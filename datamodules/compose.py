@@ -7,7 +7,7 @@ belong to the training step.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -38,7 +38,10 @@ class Place:
 
 @dataclass
 class ChunkItem:
-    """One item before collation, arrays as stored; None stands for a group that is missing."""
+    """One item before collation, arrays as stored; None stands for a group that is missing.
+
+    ``words``: the transcript that ``text`` was split from, in the clip's seconds; only for those who look at items.
+    """
 
     place: Place
     position: int
@@ -52,6 +55,7 @@ class ChunkItem:
     recent: np.ndarray
     text: SplitText
     pointer: float
+    words: list[Word] = field(default_factory=list)
 
 
 class CachedUnits:
@@ -166,7 +170,8 @@ class ItemComposer:
         anchor = self.partners.anchor(clip, self.window.anchor_latents(clock), rng, (begin, begin + self.chunk_s))
         tp = self.window.past_latents(clock)
         own_past = stream[at - tp:at] if tp and not place.first and at >= tp else None
-        item = ChunkItem(place, position, None, audio, None, None, None, own_past, anchor, past.audio, text, pointer)
+        item = ChunkItem(place, position, None, audio, None, None, None, own_past, anchor, past.audio, text, pointer,
+                         words)
         if self.with_video and clip.has_video:
             self._add_video(item, rng)
         return item

@@ -30,6 +30,9 @@ log = logging.getLogger(__name__)
 KEPT_CLIPS = 2048
 """Clips whose records stay parsed; the others are parsed again when they are met."""
 LISTED = 10
+CHECKED_BYTES = 32 << 30
+"""Sets up to this size are looked at value by value. In larger ones a process meets a clip about once, and would read
+all its phases for the few chunks of an item; their values were checked when they were written."""
 
 
 class Clips(Sequence[LatentClip]):
@@ -96,6 +99,7 @@ class LatentStore:
         self.clips = Clips(self.table, self.maps)
         self._good = np.zeros(len(self.table), bool)
         self._bad: set[int] = set()
+        self._check_values = sum(int(s["bytes"]) for s in self.index.shards) <= CHECKED_BYTES
 
     def __getstate__(self) -> dict[str, Any]:
         """The table is mapped again in the process that reads; it would travel as a copy."""
@@ -117,7 +121,7 @@ class LatentStore:
         """
         if not self._good[clip.number] and clip.number not in self._bad:
             try:
-                clip.check()
+                clip.check(self._check_values)
                 self._good[clip.number] = True
             except StorageError:
                 raise

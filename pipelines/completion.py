@@ -25,6 +25,7 @@ _DEPENDS: dict[str, tuple[str, ...]] = {
     "evaluate": ("evaluate",),
     "stream": ("stream",),
     "export": ("export",),
+    "inspect": ("inspect", "data", "window", "seed"),
 }
 """Settings that each stage reads itself; what earlier stages read enters through their own marks."""
 

@@ -184,7 +184,7 @@ def check_inputs(cfg: RunConfig, directory: RunDirectory) -> None:
         return
     if cfg.stage == "encode" and cfg.data.shards is None and not cfg.data.latents:
         directory.input("prepare", "shards")
-    if cfg.stage in (*TRAINING, "evaluate"):
+    if cfg.stage in (*TRAINING, "evaluate", "inspect"):
         directory.input("encode", "latents")
     # a chain without orchestrator or dmd trains its follower without them, on purpose
     if cfg.stage == "teacher" and "orchestrator" in cfg.chain:

@@ -26,6 +26,7 @@ _ABOUT = {
     "evaluate": "held-out measures: report.json, table, index.html",
     "stream": "speak a transcript: transcript= reference= voice= out=",
     "export": "write model.safetensors and config.json: from= out=",
+    "inspect": "a page of training items as the model sees them",
 }
 
 

@@ -19,7 +19,8 @@ from streamchar.orchestrator.config import OrchestratorConfig
 from streamchar.streaming.config import StreamConfig
 from streamchar.window import WindowConfig
 
-STAGES = ("prepare", "encode", "orchestrator", "teacher", "dmd", "rollout", "evaluate", "stream", "export")
+STAGES = ("prepare", "encode", "orchestrator", "teacher", "dmd", "rollout", "evaluate", "stream", "export",
+          "inspect")
 """Stages in the order in which each uses the former ones' results."""
 TRAINING = ("orchestrator", "teacher", "dmd", "rollout")
 """Stages that train a model."""
@@ -85,6 +86,26 @@ class ExportConfig:
 
 
 @dataclass
+class InspectConfig:
+    """What ``stage=inspect`` shows of the encoded data."""
+
+    items: int = 12
+    """Items on the page."""
+    first: int = 0
+    """Position in the sample order of the first one; the order is random already."""
+    split: str = "train"
+    """Which latents: train or val."""
+    speech: bool = False
+    """Items as the orchestrator's stage meets them: sound and text, clips without pictures too."""
+
+    def problems(self) -> list[str]:
+        """Everything that is wrong with these values, in words."""
+        found = [] if self.split in ("train", "val") else [f"inspect.split={self.split!r} must be 'train' or 'val'"]
+        return found + [f"inspect.{name}={getattr(self, name)} must be at least {least}"
+                        for name, least in (("items", 1), ("first", 0)) if getattr(self, name) < least]
+
+
+@dataclass
 class RunConfig:
     """Everything that a run is made of."""
 
@@ -101,7 +122,7 @@ class RunConfig:
     """Seed of weights, sample order and noise."""
     debug: str | None = None
     """A file of conf/debug/ laid over the preset: fast."""
-    chain: list[str] = field(default_factory=lambda: [s for s in STAGES if s != "export"])
+    chain: list[str] = field(default_factory=lambda: [s for s in STAGES if s not in ("export", "inspect")])
     """Stages of ``stage=all``, in order; those that are complete already are skipped."""
     clock: ClockConfig = field(default_factory=ClockConfig)
     """The chunk grid."""
@@ -133,3 +154,5 @@ class RunConfig:
     """The streamed clip."""
     export: ExportConfig = field(default_factory=ExportConfig)
     """The exported model."""
+    inspect: InspectConfig = field(default_factory=InspectConfig)
+    """The page of training items."""

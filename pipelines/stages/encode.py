@@ -60,6 +60,8 @@ def run(cfg: RunConfig, directory: RunDirectory) -> None:
         InputError: a codec's files are missing, or the disk is full.
     """
     console = Console(highlight=False)
+    if torch.cuda.is_available():
+        torch.cuda.set_device(_local_rank() % torch.cuda.device_count())
     folder = directory.stage("encode")
     folder.mkdir(parents=True, exist_ok=True)
     if cfg.data.latents:
