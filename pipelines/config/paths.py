@@ -10,7 +10,7 @@ from pipelines.config.places import CHECKOUT
 from pipelines.config.schema import RunConfig
 
 PATH_KEYS = (
-    "root", "data.latents", "data.shards", "data.val_shards", "data.speech_shards", "codec.video.path",
+    "root", "data.latents", "data.mix", "data.shards", "data.val_shards", "data.speech_shards", "codec.video.path",
     "codec.audio.path", "orchestrator.pretrained", "stream.reference", "stream.voice", "stream.out", "evaluate.parts",
     "evaluate.folder", "export.out", "intake.input", "intake.detector", "intake.vad", "intake.asr", "intake.aligner",
 )
@@ -32,6 +32,8 @@ def anchor_paths(cfg: RunConfig, from_here: set[str]) -> None:
 
 
 def _anchored(value: Any, base: Path) -> Any:
+    if isinstance(value, dict):
+        return {key: _anchored(inner, base) for key, inner in value.items()}
     if isinstance(value, list):
         return [_anchored(item, base) for item in value]
     if not isinstance(value, str) or not value or value.startswith(_NOT_PATHS) or "://" in value:

@@ -32,8 +32,8 @@ svg text.target{fill:var(--no_sink)}svg text.cursor{fill:var(--codec)}
 """
 LEGEND = ("Every picture and sound is decoded from the latents that training reads. <b>Film</b>: motion (the end of "
           "the previous chunk), then the chunk to be denoised, with its sound. <b>Axis</b>: recent history and the "
-          "chunk (shaded), 0 = the chunk's start; below it the words where they are said: <b class=is-spoken>spoken</b> and "
-          "<b class=is-todo>still to say</b> as the orchestrator reads them, grey ones lie outside of its window; "
+          "chunk (shaded), 0 = the chunk's start; below it the words where they are said: <b class=is-spoken>spoken</b> "
+          "and <b class=is-todo>still to say</b> as the orchestrator reads them, grey ones lie outside of its window; "
           "<b class=is-spoken>cursor</b>: the pointer that the item is given, with its jitter; "
           "<b class=is-target>target</b>: where the pointer must stand at the chunk's end.")
 
