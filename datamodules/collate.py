@@ -80,7 +80,8 @@ class ChunkCollate:
             has_video=present(videos),
             pointer=torch.tensor([i.pointer for i in items], dtype=torch.float32),
             index=torch.tensor([i.position for i in items], dtype=torch.int64),
-            keys=[i.place.clip.record.key for i in items])
+            keys=[i.place.clip.record.key for i in items],
+            groups=[i.group for i in items if i.group])
 
     def _conditions(self, items: Sequence[ChunkItem], times: Sequence[tuple]) -> Conditions:
         w, clock = self.window, self.clock

@@ -14,6 +14,7 @@ import numpy as np
 from datamodules.config import DataConfig
 from datamodules.latent_clip import LatentClip
 from datamodules.latent_shards import LatentStore
+from datamodules.mixture import MixedOrder, mixed_order
 from datamodules.order import GlobalOrder, rng_at
 from datamodules.partners import Partners
 from datamodules.past import own_words, past_of
@@ -40,7 +41,8 @@ class Place:
 class ChunkItem:
     """One item before collation, arrays as stored; None stands for a group that is missing.
 
-    ``words``: the transcript that ``text`` was split from, in the clip's seconds; only for those who look at items.
+    ``group``: the set of a mixture. ``words``: the transcript that ``text`` was split from, in the clip's seconds; only
+    for those who look at items.
     """
 
     place: Place
@@ -56,6 +58,7 @@ class ChunkItem:
     text: SplitText
     pointer: float
     words: list[Word] = field(default_factory=list)
+    group: str = ""
 
 
 class CachedUnits:
@@ -89,10 +92,16 @@ class ItemComposer:
         self.units = CachedUnits(units)
         self.with_video = with_video
         self.chunk_s = float(clock.chunk_seconds)
-        self.order = GlobalOrder(store.table.bounds, self._visits(speech or not with_video), seed, cfg.shuffle_shards)
+        self.order = self._order(self._visits(speech or not with_video))
         self.partners = Partners(store, clock, cfg, in_shard=self.order.windowed)
         if not self.order.epoch_length:
             raise DataError(f"{store.folder} holds no clip with pictures; give shards of paired clips as data.shards")
+
+    def _order(self, visits: np.ndarray) -> GlobalOrder | MixedOrder:
+        bounds, window, weights = self.store.table.bounds, self.cfg.shuffle_shards, self.cfg.weights()
+        if not weights:
+            return GlobalOrder(bounds, visits, self.seed, window)
+        return mixed_order(self.store.sets, weights, bounds, visits, self.seed, window)
 
     def _visits(self, speech: bool) -> np.ndarray:
         """(clips,) visits per epoch: as many as a clip has chunks."""
@@ -171,7 +180,7 @@ class ItemComposer:
         tp = self.window.past_latents(clock)
         own_past = stream[at - tp:at] if tp and not place.first and at >= tp else None
         item = ChunkItem(place, position, None, audio, None, None, None, own_past, anchor, past.audio, text, pointer,
-                         words)
+                         words, self.store.set_of(clip) if self.cfg.mix else "")
         if self.with_video and clip.has_video:
             self._add_video(item, rng)
         return item

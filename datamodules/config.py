@@ -20,6 +20,9 @@ class DataConfig:
     latents: str | None = None
     """Latents made elsewhere, instead of shards: the encode folder of another run, or its address (https://, s3://,
     or pipe: and a command with {} in the place of the file's name); codecs come along, latents through the cache."""
+    mix: Any = None
+    """Several sets with weights, instead of data.shards: {NAME: {shards: as data.shards, weight: 1.0}, ...}. Items come
+    from each set in proportion to its weight whatever its size; the dashboard shows the losses of each."""
     size: int = 96
     """Side of the square picture in pixels; clips of another size are cropped at the centre and resized."""
     phases: int = 4
@@ -86,6 +89,7 @@ class DataConfig:
         if self.latents and (self.shards is not None or self.val_shards is not None or self.speech_shards is not None):
             found.append("data.latents names clips that are encoded already: leave data.shards, data.val_shards and "
                          "data.speech_shards out")
+        found += self._mix_problems()
         if self.latents and self.latents.startswith("pipe:") and "{}" not in self.latents:
             found.append(f"data.latents={self.latents} needs {{}} where the file's name goes")
         if self.chunk_starts not in ("phases", "grid"):
@@ -93,6 +97,27 @@ class DataConfig:
         if self.latent_dtype not in ("float16", "float32"):
             found.append(f"data.latent_dtype={self.latent_dtype!r} must be 'float16' or 'float32'")
         return found
+
+    def _mix_problems(self) -> list[str]:
+        if self.mix is None:
+            return []
+        if not isinstance(self.mix, dict) or not self.mix:
+            return [f"data.mix={self.mix!r} must be {{NAME: {{shards: ..., weight: ...}}, ...}}"]
+        found = []
+        if self.shards is not None or self.speech_shards is not None:
+            found.append("data.mix names the sets: move data.shards and data.speech_shards into it")
+        for name, given in self.mix.items():
+            if not isinstance(given, dict) or set(given) - {"shards", "weight"}:
+                found.append(f"data.mix.{name}={given!r} must be {{shards: ..., weight: ...}}")
+            elif not isinstance(given.get("weight", 1.0), (int, float)) or given.get("weight", 1.0) < 0:
+                found.append(f"data.mix.{name}.weight={given['weight']!r} must be a number, at least 0")
+            elif self.latents is None and "shards" not in given:
+                found.append(f"data.mix.{name} needs shards=")
+        return found
+
+    def weights(self) -> dict[str, float]:
+        """Weight of each set of ``mix``; empty without one."""
+        return {str(name): float(given.get("weight", 1.0)) for name, given in (self.mix or {}).items()}
 
 
 _SHARES = ("max_bad_share", "first_chunk_p", "first_phase_p", "sink_other_p", "ref_other_p", "quiet_p", "anchor_drop_p",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +108,19 @@ class LatentStore:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._open_table()
+
+    @cached_property
+    def sets(self) -> dict[str, tuple[int, int]]:
+        """First and end shard of each set of a mixture, by name; one set without a name where there is no mixture."""
+        found: dict[str, tuple[int, int]] = {}
+        for shard, row in enumerate(self.index.shards):
+            name = row.get("set", "")
+            found[name] = found.get(name, (shard, shard))[0], shard + 1
+        return found
+
+    def set_of(self, clip: LatentClip) -> str:
+        """The set of a mixture that a clip belongs to; empty where there is no mixture."""
+        return str(self.index.shards[self.table.shard_of(clip.number)].get("set", ""))
 
     def members(self, group: str, clip: LatentClip, in_shard: bool = False) -> NDArray[np.uint32]:
         """Numbers of the clips of the same ``speaker`` or ``look``; see :meth:`ClipTable.members`."""

@@ -20,6 +20,7 @@ from datamodules.collate import ChunkCollate
 from datamodules.compose import ItemComposer
 from datamodules.config import DataConfig
 from datamodules.latent_shards import LatentStore
+from datamodules.mixture import check_sets
 from datamodules.rollout_items import RolloutCollate, RolloutComposer
 from streamchar.clock import ChunkClock
 from streamchar.errors import InputError
@@ -71,6 +72,7 @@ class LatentDataModule(L.LightningDataModule):
         if self.train_items is not None:
             return
         train = self._open("train")
+        check_sets(train.sets, self.cfg.weights())
         val = train if self.cfg.overfit_clips else self._open("val")
         self.train_items = self._composer(train, self.seed)
         self.val_items = self._composer(val, self.seed + VALIDATION_SEED)

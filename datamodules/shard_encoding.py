@@ -42,12 +42,13 @@ class EncodeSettings:
 
 @dataclass(frozen=True)
 class EncodeJob:
-    """One shard: from ``source`` to ``target``, at most ``limit`` clips (0: all)."""
+    """One shard: from ``source`` to ``target``, at most ``limit`` clips (0: all); ``group``: its set in a mixture."""
 
     source: Shard
     target: Path
     settings: EncodeSettings
     limit: int = 0
+    group: str = ""
 
     @property
     def recipe(self) -> str:

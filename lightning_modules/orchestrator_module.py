@@ -11,7 +11,7 @@ from torch import Tensor
 from lightning_modules.config import OrchestratorStage
 from lightning_modules.micro_batches import micro_batches
 from lightning_modules.pointer_records import ConstantRate, pointer_records
-from lightning_modules.stage_module import StageModule, levels
+from lightning_modules.stage_module import StageModule, by_group, levels
 from streamchar.diffusion.config import DiffusionConfig
 from streamchar.diffusion.noise import NoiseKey
 from streamchar.evaluation.records import PointerRecord
@@ -57,7 +57,8 @@ class OrchestratorModule(StageModule):
             values = {"train/audio": losses.flow.mean(),
                       "train/pointer": pointer_mean(losses.pointer, part, pointer_share),
                       "pointer/train_error": (losses.predicted - true).abs().mean(),
-                      **levels("train/audio", losses.flow, losses.sigma)}
+                      **levels("train/audio", losses.flow, losses.sigma),
+                      **by_group("train/audio", losses.flow, part.groups)}
         figures = self.step_role("orchestrator", total, batch.keys)
         self.log_step({"train/loss": total, **values, **figures}, len(batch))
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -257,6 +257,12 @@ class StageModule(L.LightningModule):
 
     def load_extra_state(self, state: dict[str, Any]) -> None:
         """Restore :meth:`extra_state`."""
+
+
+def by_group(name: str, loss: Tensor, groups: Sequence[str]) -> dict[str, float]:
+    """Mean of a per-sample loss (B,) in each set of a mixture: ``name_in_SET``; nothing without a mixture."""
+    places = {group: [i for i, g in enumerate(groups) if g == group] for group in sorted(set(groups))}
+    return {f"{name}_in_{group}": float(loss[rows].detach().mean()) for group, rows in places.items()}
 
 
 def levels(name: str, loss: Tensor, sigma: Tensor, bins: int = 4) -> dict[str, float]:

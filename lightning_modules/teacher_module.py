@@ -12,7 +12,7 @@ from lightning_modules.config import TeacherStage
 from lightning_modules.fixed_streams import FixedStreams
 from lightning_modules.micro_batches import micro_batches
 from lightning_modules.pointer_records import ConstantRate, pointer_records
-from lightning_modules.stage_module import StageModule, levels
+from lightning_modules.stage_module import StageModule, by_group, levels
 from streamchar.diffusion.noise import NoiseKey
 from streamchar.evaluation.records import PointerRecord, SampleVideo
 from streamchar.objectives.conditioning import perturb
@@ -73,6 +73,8 @@ class TeacherModule(StageModule):
                       "train/pointer": pointer_mean(losses.pointer, part),
                       "pointer/train_error": (losses.predicted - part.pointer[pointer_samples(part, 1.0)]).abs().mean(),
                       **levels("train/audio", losses.audio, losses.sigma),
+                      **by_group("train/audio", losses.audio, part.groups),
+                      **by_group("train/video", losses.video, part.groups),
                       **levels("train/video", losses.video, losses.sigma)}
         figures = self.step_role("teacher", total, batch.keys)
         self.log_step({"train/loss": total, **values, **figures}, len(batch))

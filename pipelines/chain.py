@@ -29,9 +29,9 @@ def run_all(cfg: RunConfig, run_stage: Callable[[RunConfig], float], console: Co
 def _attempt(stage: str, cfg: RunConfig, directory: RunDirectory, run_stage: Callable[[RunConfig], float],
              console: Console) -> tuple[str, str, str]:
     """What became of a stage: state, time, remark."""
-    if stage == "prepare" and (cfg.data.shards is not None or cfg.data.latents):
-        given = f"data.shards={cfg.data.shards}" if cfg.data.shards is not None else f"data.latents={cfg.data.latents}"
-        return "not needed", "", given
+    given = [f"data.{k}={v}" for k in ("shards", "latents", "mix") if (v := getattr(cfg.data, k)) is not None]
+    if stage == "prepare" and given:
+        return "not needed", "", ", ".join(given)
     mark = is_complete(directory, stage, cfg)
     if mark is not None:
         return "complete", clock(mark.get("seconds", 0.0)), f"made {mark['finished'][:19]} with the same settings"

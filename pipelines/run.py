@@ -182,7 +182,7 @@ def check_inputs(cfg: RunConfig, directory: RunDirectory) -> None:
 
         model_folder(cfg.stream.model)
         return
-    if cfg.stage == "encode" and cfg.data.shards is None and not cfg.data.latents:
+    if cfg.stage == "encode" and cfg.data.shards is None and not cfg.data.latents and not cfg.data.mix:
         directory.input("prepare", "shards")
     if cfg.stage in (*TRAINING, "evaluate", "inspect"):
         directory.input("encode", "latents")

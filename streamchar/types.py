@@ -6,7 +6,7 @@ Legend: B batch, N text units, W characters per unit, T latents in time, C chann
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any, TypeVar
 
 import torch
@@ -94,6 +94,7 @@ class ChunkBatch:
     has_video (B,) bool: False for audio-only speech items (their video fields are zeros and carry no loss).
     pointer (B,) float: true end position, in units from todo's first unit.
     index (B,) int64: position in the one global sample order; keys: sample keys, for quarantine and guards.
+    groups: per sample, the set of a mixture that it comes from (losses are told apart by it); empty without a mixture.
     """
 
     conditions: Conditions
@@ -103,6 +104,7 @@ class ChunkBatch:
     pointer: Tensor
     index: Tensor
     keys: list[str]
+    groups: list[str] = field(default_factory=list)
 
     def to(self, device: torch.device | str) -> ChunkBatch:
         return tensor_map(self, lambda t: t.to(device))

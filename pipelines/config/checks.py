@@ -146,7 +146,7 @@ def _sizes(cfg: RunConfig) -> list[str]:
         near = pixels * max(1, round(cfg.data.size / pixels))
         found.append(f"data.size={cfg.data.size} must be a multiple of {pixels} pixels (a token: the codec's stride "
                      f"{VIDEO_STRIDE} x denoiser.patch={cfg.denoiser.patch}), for example {near}")
-    given = cfg.data.shards is not None or cfg.data.latents is not None
+    given = any(v is not None for v in (cfg.data.shards, cfg.data.latents, cfg.data.mix))
     uses_puppet = not given and cfg.prepare.recipe == "puppet" and (
         cfg.stage in ("prepare", "encode") or (cfg.stage == "all" and "prepare" in cfg.chain))
     if uses_puppet and cfg.prepare.fps != cfg.clock.fps:

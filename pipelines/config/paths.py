@@ -33,6 +33,8 @@ def anchor_paths(cfg: RunConfig, from_here: set[str]) -> None:
 
 
 def _anchored(value: Any, base: Path) -> Any:
+    if isinstance(value, dict):
+        return {key: _anchored(inner, base) for key, inner in value.items()}
     if isinstance(value, list):
         return [_anchored(item, base) for item in value]
     if not isinstance(value, str) or not value or value.startswith(_NOT_PATHS) or "://" in value:

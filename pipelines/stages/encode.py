@@ -67,7 +67,7 @@ def run(cfg: RunConfig, directory: RunDirectory) -> None:
     if cfg.data.latents:
         adopt(cfg, folder, console)
         return
-    splits = source_shards(cfg, directory)
+    splits, groups = mixed_shards(cfg) if cfg.data.mix else (source_shards(cfg, directory), {})
     codecs = _codecs(cfg, splits["train"], folder / "codecs", console)
     clock = cfg.clock.chunk_clock(codecs.audio.latent_rate, codecs.audio.sample_rate)
     settings = EncodeSettings(folder / "codecs", (codecs.video.fingerprint, codecs.audio.fingerprint), clock,
@@ -77,7 +77,7 @@ def run(cfg: RunConfig, directory: RunDirectory) -> None:
     for split, shards in splits.items():
         target = folder / "latents" / split
         target.mkdir(parents=True, exist_ok=True)
-        jobs = _jobs(shards, target, settings, cfg.data.max_clips)
+        jobs = _jobs(shards, target, settings, cfg.data.max_clips, groups)
         records = _encode(jobs, cfg.data.encode_workers, split, console)
         index = _index(codecs, clock, settings)
         damaged += [row for record in records for row in record["quarantined"]]
@@ -109,6 +109,32 @@ def source_shards(cfg: RunConfig, directory: RunDirectory) -> dict[str, list[Sha
             raise DataError(f"{option}: no {split} shard in {given}; give {option}, or name validation tars "
                             f"...-val-00000.tar and the others ...-train-00000.tar")
     return {"train": train, "val": val}
+
+
+def mixed_shards(cfg: RunConfig) -> tuple[dict[str, list[Shard]], dict[Shard, str]]:
+    """Tars of ``train`` and ``val`` of all sets of ``data.mix``, one set after the other, and the set of each.
+
+    Raises:
+        DataError: if there are no validation shards, or a shard belongs to two sets.
+    """
+    splits: dict[str, list[Shard]] = {"train": [], "val": []}
+    groups: dict[Shard, str] = {}
+    for name, given in cfg.data.mix.items():
+        found = expand_shards(given["shards"])
+        twice = next((s for s in found if s in groups), None)
+        if twice is not None:
+            raise DataError(f"data.mix: {twice} is in {groups[twice]} and in {name}; a shard belongs to one set")
+        groups.update(dict.fromkeys(found, str(name)))
+        train, val = split_shards(found)
+        splits["train"] += train
+        splits["val"] += val
+    if cfg.data.val_shards is not None:
+        splits["val"] = expand_shards(cfg.data.val_shards)
+    for split, shards in splits.items():
+        if not shards:
+            raise DataError(f"data.mix: no {split} shard in any set; name validation tars ...-val-00000.tar and the "
+                            f"others ...-train-00000.tar, or give data.val_shards")
+    return splits, groups
 
 
 def _codecs(cfg: RunConfig, shards: list[Shard], folder: Path, console: Console) -> Codecs:
@@ -179,13 +205,15 @@ def _sample(cfg: RunConfig, shards: list[Shard]) -> Iterator[tuple[torch.Tensor 
                         f"stage=prepare")
 
 
-def _jobs(shards: list[Shard], target: Path, settings: EncodeSettings, most: int) -> list[EncodeJob]:
+def _jobs(shards: list[Shard], target: Path, settings: EncodeSettings, most: int,
+          groups: dict[Shard, str]) -> list[EncodeJob]:
     counts = [count_samples(p) for p in shards] if most else [0] * len(shards)
     jobs, left = [], most
     for number, (source, count) in enumerate(zip(shards, counts, strict=True)):
         if most and left <= 0:
             break
-        jobs.append(EncodeJob(source, target / f"latents-{number:05d}.tar", settings, min(left, count)))
+        jobs.append(EncodeJob(source, target / f"latents-{number:05d}.tar", settings, min(left, count),
+                              groups.get(source, "")))
         left -= count
     return jobs
 
@@ -209,7 +237,7 @@ def _encode(jobs: list[EncodeJob], workers: int, split: str, console: Console) -
         for job, record in _records(jobs, workers, count):
             records[job.target] = record
             progress.advance(task)
-        return [records[job.target] for job in jobs]
+        return [{**records[job.target], **({"set": job.group} if job.group else {})} for job in jobs]
 
 
 def _records(jobs: list[EncodeJob], workers: int, count: Any) -> Iterator[tuple[EncodeJob, dict[str, Any]]]:

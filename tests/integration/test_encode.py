@@ -178,6 +178,27 @@ def test_latents_of_another_run_are_used_where_they_lie(shards, monkeypatch, far
         run(other)
 
 
+def test_sets_of_a_mixture_are_encoded_together(shards):
+    other = shards.parent / "other"
+    other.mkdir()
+    write_tar(other / "y-train-00000.tar", [sample(n) for n in (11, 12)], 11)
+    cfg = config(shards)
+    cfg.data.shards = None
+    cfg.data.mix = {"talk": {"shards": str(shards), "weight": 1}, "other": {"shards": str(other), "weight": 2}}
+    folder = run(cfg)
+    store, clock, _ = open_store(cfg, folder)
+    assert store.sets == {"talk": (0, 2), "other": (2, 3)}
+    items = ItemComposer(store, clock, cfg.window, SpelledWords(), cfg.data, 0)
+    assert {items.item(p).place.clip.record.key for p in range(60) if items.item(p).group == "other"} == {
+        "clip011", "clip012"}
+    val, _, _ = open_store(cfg, folder, "val")
+    assert {ItemComposer(val, clock, cfg.window, SpelledWords(), cfg.data, 0).item(p).group for p in range(9)} == {
+        "talk"}
+    cfg.data.mix["more"] = {"shards": str(other / "*.tar")}
+    with pytest.raises(DataError, match="is in other and in more"):
+        run(cfg)
+
+
 def test_damaged_clips_are_counted_and_the_rest_is_used(shards):
     silent = {k: v for k, v in sample(8).items() if k != "wav"}
     write_tar(shards / "x-train-00002.tar", [sample(9, fps=30), silent, sample(10)], 8)
