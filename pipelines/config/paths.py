@@ -12,7 +12,7 @@ from pipelines.config.schema import RunConfig
 PATH_KEYS = (
     "root", "data.shards", "data.val_shards", "data.speech_shards", "codec.video.path", "codec.audio.path",
     "orchestrator.pretrained", "stream.reference", "stream.voice", "stream.out", "evaluate.parts", "evaluate.folder",
-    "export.out",
+    "export.out", "student.weights",
 )
 """Keys whose text names a file or folder."""
 _NOT_PATHS = ("none", "auto", "pipe:")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 from pipelines.build import load_character, load_codecs, model_spec, trained_stage
@@ -28,7 +29,7 @@ def run(cfg: RunConfig, directory: RunDirectory) -> None:
     stage, role = trained_stage(directory, cfg.export.from_stage), cfg.export.role
     out = Path(cfg.export.out) if cfg.export.out else directory.stage("export")
     character = load_character(directory, cfg, stage, role)
-    spec = model_spec(cfg, load_codecs(directory))
+    spec = replace(model_spec(cfg, load_codecs(directory)), denoiser=character.denoiser.config)
     spec.extra = {"run": cfg.name, "preset": cfg.preset, "stage": stage, "role": role}
     card = model_card(directory, stage, role, character, spec, out.name, cfg.export.dtype)
     try:
