@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from streamchar.denoiser.adapter_config import AdapterConfig
 from streamchar.objectives.drops import DropConfig
 
 
@@ -129,6 +130,8 @@ class MatchingStage(StageConfig):
 
     def problems(self, where: str) -> list[str]:
         """Everything that is wrong with these values, in words."""
+        if self.roles not in ("full", "lora"):
+            return [f"{where}.roles={self.roles!r} must be 'full' or 'lora'"]
         if self.critic_per_generator < 1:
             return [f"{where}.critic_per_generator={self.critic_per_generator} must be at least 1"]
         if not 0 <= self.generator_from < self.steps:
@@ -145,6 +148,11 @@ class MatchingStage(StageConfig):
     def average_from(self) -> int:
         return self.trajectory.steps + self.ema_start
 
+    roles: str = "full"
+    """``full``: student and critic are models of their own beside the teacher; ``lora``: both are adapters on the one
+    frozen copy of the teacher, and only these are trained, averaged and stored."""
+    lora: AdapterConfig = field(default_factory=AdapterConfig)
+    """The adapters of student and critic, where ``roles=lora``; learning rates are then about ten times higher."""
     trajectory: TrajectoryConfig = field(default_factory=TrajectoryConfig)
     """The student's start before distribution matching."""
 

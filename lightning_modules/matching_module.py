@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,8 @@ class MatchingModule(StageModule):
 
     Before that the student, as role ``trajectory``, learns where the teacher ends, for ``trajectory.steps`` iterations.
 
-    ``character.denoiser`` is the student; ``teacher`` and the orchestrator are frozen and never stored.
+    ``character.denoiser`` is the student; ``teacher`` and the orchestrator are frozen and never stored. Student and
+    critic are models of their own, or adapters on the teacher (``options.roles``).
     """
 
     clock_role = "critic"
@@ -156,6 +158,11 @@ class MatchingModule(StageModule):
         self.log_step({"train/loss": critic, **values, **figures,
                        "progress/generator_updates": float(self.updates.get("student", 0))},
                       len(keys))
+
+    def checkpoint_state_dict(self, keep: bool = True) -> dict[str, Any]:
+        """Beside the weights, how adapters are scaled and where they belong: enough to lay them on their teacher."""
+        state = super().checkpoint_state_dict(keep)
+        return state | {"adapters": asdict(self.options.lora)} if self.options.roles == "lora" else state
 
     def validation_step(self, batch: ChunkBatch | RolloutBatch, batch_index: int) -> None:
         self.held_out.add(batch, batch_index)

@@ -81,8 +81,9 @@ class StageModule(L.LightningModule):
         return [build_optimizer(self.role_modules[r], self.role_options[r]) for r in self.role_names()]
 
     def role_parameters(self, role: str) -> dict[str, Tensor]:
-        """Named parameters of a submodule called ``role``, for averaging."""
-        return dict(getattr(self, role).named_parameters())
+        """Named parameters of a submodule called ``role``, for averaging; not what it shares with a frozen one."""
+        shared = self.shared_weights()
+        return {name: p for name, p in getattr(self, role).named_parameters() if p not in shared}
 
     @property
     def generator_updates(self) -> int:
@@ -242,9 +243,14 @@ class StageModule(L.LightningModule):
         return {p: name for name, p in self.named_parameters()}
 
     def trained_state(self) -> dict[str, Tensor]:
-        """Weights and buffers of the trained submodules, as they lie on this rank."""
-        trained = tuple(f"{name}." for name in self.trained_submodules())
-        return {k: v for k, v in self.state_dict(keep_vars=True).items() if k.startswith(trained)}
+        """Weights and buffers of the trained submodules, as they lie on this rank, without what frozen ones own."""
+        trained, shared = tuple(f"{name}." for name in self.trained_submodules()), self.shared_weights()
+        return {k: v for k, v in self.state_dict(keep_vars=True).items() if k.startswith(trained) and v not in shared}
+
+    def shared_weights(self) -> set[Tensor]:
+        """Parameters of the submodules that this stage leaves as they are; roles may be adapters on them."""
+        trained = self.trained_submodules()
+        return {p for name, child in self.named_children() if name not in trained for p in child.parameters()}
 
     def trained_submodules(self) -> list[str]:
         """Names of the submodules whose weights change in this stage."""

@@ -6,7 +6,6 @@ A stage finds its inputs by the run's name; a missing one is told before anythin
 from __future__ import annotations
 
 import logging
-from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,10 +20,10 @@ from lightning_modules.stage_module import StageModule
 from lightning_modules.teacher_module import TeacherModule
 from pipelines.config.schema import RunConfig
 from pipelines.evaluating.mouths import choose_mouth
+from pipelines.roles import begin_roles, check_size, load_denoiser, student_spec
 from pipelines.run_directory import RunDirectory
 from pipelines.trained_null import check_null
 from streamchar.codecs.store import Codecs, load_codec
-from streamchar.denoiser.model import Denoiser
 from streamchar.errors import InputError
 from streamchar.evaluation.mouth import MouthDetector
 from streamchar.evaluation.speech_only import SpeechOnlyDenoiser
@@ -70,19 +69,13 @@ def _frozen_orchestrator(cfg: RunConfig, spec: ModelSpec, directory: RunDirector
     return _orchestrator(spec, directory, "teacher" if learns else "orchestrator")
 
 
-def _denoiser(spec: ModelSpec, directory: RunDirectory, stage: str, name: str, role: str = "ema") -> Denoiser:
-    weights = newest_weights(directory.input(stage, "checkpoints"), name, role)
-    model = spec.build_denoiser()
-    load_weights(model, weights, f"{directory.stage(stage)} ({name})")
-    return model
-
-
 def build_module(stage: str, cfg: RunConfig, directory: RunDirectory) -> StageModule:
     """The LightningModule of a training stage, started from the stages before it.
 
     orchestrator: fresh weights, or a local language model's. teacher: the trained orchestrator (or a fresh one where
     the chain has no such stage) and fresh weights of the denoiser, or a local Wan transformer's.
-    dmd: student and critic start as the teacher. rollout: student and critic start from dmd (or from the teacher).
+    dmd: student and critic start as the teacher, or the student of its own size (``pipelines/roles.py``). rollout:
+    student and critic start from dmd (or as dmd's do).
     """
     codecs = load_codecs(directory)
     spec = model_spec(cfg, codecs)
@@ -100,11 +93,12 @@ def build_module(stage: str, cfg: RunConfig, directory: RunDirectory) -> StageMo
                               codecs.video, codecs.audio)
         return TeacherModule(character, cfg.stages.teacher, cfg.seed, folder)
     check_null(cfg, directory, ("orchestrator", "teacher"))
-    teacher = _denoiser(spec, directory, "teacher", "teacher")
+    if cfg.student.weights:
+        check_size(Path(cfg.student.weights), student_spec(cfg, spec).denoiser)
+    teacher = load_denoiser(spec, directory, "teacher", "teacher")
     orchestrator = _frozen_orchestrator(cfg, spec, directory)
     first = "dmd" if stage == "rollout" and ("dmd" in cfg.chain or directory.has("dmd", "checkpoints")) else None
-    student = _denoiser(spec, directory, first, "student") if first else deepcopy(teacher)
-    critic = _denoiser(spec, directory, first, "critic", "trained") if first else deepcopy(teacher)
+    student, critic = begin_roles(cfg, spec, directory, stage, first, teacher)
     character = Character(student, orchestrator.eval(), spec.clock, spec.window, spec.units(), spec.diffusion,
                           spec.size, codecs.video, codecs.audio, few_step=True)
     kind = DmdModule if stage == "dmd" else RolloutModule
@@ -150,8 +144,8 @@ def load_character(directory: RunDirectory, cfg: RunConfig, from_stage: str = "a
     which = "trained" if role == "student" else "ema"
     if not few_step:
         check_null(cfg, directory, ("orchestrator", "teacher"))
-    denoiser = (_denoiser(spec, directory, stage, "student", which) if few_step
-                else _denoiser(spec, directory, "teacher", "teacher", which))
+    denoiser = (load_denoiser(student_spec(cfg, spec), directory, stage, "student", which) if few_step
+                else load_denoiser(spec, directory, "teacher", "teacher", which))
     orchestrator = _frozen_orchestrator(cfg, spec, directory)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     for model in (denoiser, orchestrator):

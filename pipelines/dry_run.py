@@ -11,6 +11,7 @@ from rich.table import Table
 
 from pipelines.config.geometry import Geometry, geometry
 from pipelines.config.schema import RunConfig
+from streamchar.denoiser.adapters import adapted
 from streamchar.denoiser.config import DenoiserConfig
 from streamchar.denoiser.flops import chunk_tokens, context_flops, step_flops
 from streamchar.denoiser.model import Denoiser
@@ -48,20 +49,36 @@ def roles(cfg: RunConfig, stage: str) -> list[Role]:
         student = options.generator.kind
         if options.trajectory.steps:  # the larger of two optimisers that never live together
             student = max(student, options.trajectory.optimizer.kind, key=lambda kind: kind == "adamw")
-        return [Role("student", "denoiser", True, student),
-                Role("critic", "denoiser", True, options.critic.kind), Role("student ema", "denoiser", False),
-                Role("teacher", "denoiser", False), Role("orchestrator", "orchestrator", False)]
+        # A critic has its teacher's size, whatever the student's.
+        own = ("adapters", "adapters") if options.roles == "lora" else ("student", "denoiser")
+        return [Role("student", own[0], True, student), Role("critic", own[1], True, options.critic.kind),
+                Role("student ema", own[0], False), Role("teacher", "denoiser", False),
+                Role("orchestrator", "orchestrator", False)]
+    if few_step(cfg):
+        return [Role("denoiser", "student", False), Role("orchestrator", "orchestrator", False)]
     return [Role("denoiser", "denoiser", False), Role("orchestrator", "orchestrator", False)]
 
 
+def few_step(cfg: RunConfig) -> bool:
+    """Whether the chain ends with a student."""
+    return any(stage in cfg.chain for stage in ("dmd", "rollout"))
+
+
 def build_on_meta(cfg: RunConfig, shape: Geometry) -> dict[str, torch.nn.Module]:
-    """Both models with the run's sizes, on the meta device: shapes without memory."""
+    """The models with the run's sizes, on the meta device: shapes without memory; ``adapters`` of one role alone."""
     denoiser = _with_channels(cfg, shape)
     with torch.device("meta"):
-        return {
+        models: dict[str, torch.nn.Module] = {
             "denoiser": Denoiser(denoiser, shape.clock, cfg.window),
+            "student": Denoiser(cfg.student.of(denoiser), shape.clock, cfg.window),
             "orchestrator": Orchestrator(cfg.orchestrator, shape.clock, shape.audio_channels, denoiser.width),
         }
+        for options in (cfg.stages.dmd, cfg.stages.rollout):
+            if options.roles == "lora":
+                role = adapted(Denoiser(denoiser, shape.clock, cfg.window), options.lora, "student")
+                models["adapters"] = torch.nn.ParameterDict(
+                    {name.replace(".", "/"): p for name, p in role.named_parameters() if ".lora_" in name})
+    return models
 
 
 def dry_run(cfg: RunConfig, console: Console) -> None:
@@ -115,7 +132,7 @@ def _with_channels(cfg: RunConfig, shape: Geometry) -> DenoiserConfig:
 
 
 def _is_block_matrix(name: str, parameter: torch.nn.Parameter) -> bool:
-    return parameter.ndim == 2 and ("blocks." in name or "layers." in name)
+    return parameter.ndim == 2 and ("blocks" in name or "layers" in name)
 
 
 def _memory_table(cfg: RunConfig, stages: list[str], models: dict[str, torch.nn.Module], ranks: int,

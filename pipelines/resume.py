@@ -18,28 +18,29 @@ from streamchar.errors import InputError
 
 log = logging.getLogger(__name__)
 
-_SCIENCE = ("seed", "clock", "window", "codec", "data", "diffusion", "orchestrator", "denoiser")
+_SCIENCE = ("seed", "clock", "window", "codec", "data", "diffusion", "orchestrator", "denoiser", "student")
 _FREE = ("data.num_workers", "data.encode_workers", "data.max_bad_share")
 """Settings that may change between two processes of one stage without a word, besides its number of steps."""
 
 
 def settings(cfg: RunConfig, stage: str, directory: RunDirectory) -> dict[str, Any]:
     """What the stage's result depends on, flat: ``{"stages.dmd.generator.lr": 2e-6, "made.teacher": sha256}``."""
-    groups = [g for g in _SCIENCE if g != "denoiser" or stage != "orchestrator"]
+    unread = {"orchestrator": ("denoiser", "student"), "teacher": ("student",)}.get(stage, ())
+    groups = [g for g in _SCIENCE if g not in unread]
     found = {"trainer.precision": cfg.trainer.precision}
     for group in groups:
         value = getattr(cfg, group)
         found |= _flat(asdict(value), group) if hasattr(value, "__dataclass_fields__") else {group: value}
     found |= _flat(asdict(getattr(cfg.stages, stage)), f"stages.{stage}")
     for earlier in STAGES[:STAGES.index(stage)]:
-        if (made := _made(directory, earlier)) is not None:
+        if (made := made_by(directory, earlier)) is not None:
             found[f"made.{earlier}"] = made
     kept = {k: v for k, v in found.items() if k not in _FREE and k != f"stages.{stage}.steps"}
     return json.loads(json.dumps(kept, default=str))  # as it will be read back from a marker
 
 
-def _made(directory: RunDirectory, stage: str) -> str | None:
-    """What another stage has made, in a few letters: the same result made twice is the same."""
+def made_by(directory: RunDirectory, stage: str) -> str | None:
+    """What a stage has made, in a few letters: the same result made twice is the same."""
     checkpoints = directory.stage(stage) / "checkpoints"
     for path in reversed(files.folders(checkpoints)):
         if (path / files.MARKER).exists():

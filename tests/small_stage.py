@@ -10,7 +10,7 @@ import logging
 import sys
 from collections.abc import Sequence
 from copy import deepcopy
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,9 @@ from lightning_modules.teacher_module import TeacherModule
 from pipelines.fitting import Fit, fit
 from pipelines.resume import find_start
 from pipelines.trainer_config import TrainerConfig
+from streamchar.denoiser.adapter_config import AdapterConfig
+from streamchar.denoiser.adapters import adapted
+from streamchar.denoiser.model import Denoiser
 from streamchar.types import ChunkBatch
 from tests import tiny_models as tiny
 
@@ -102,17 +105,25 @@ class SmallData(L.LightningDataModule):
         self.consumed = state["consumed"]
 
 
-def build(stage: str, steps: int, kind: str) -> StageModule:
-    """The stage's module around tiny models."""
+LORA = AdapterConfig(rank=4, alpha=8.0)
+
+
+def build(stage: str, steps: int, kind: str, roles: str = "full", denoisers: list[Denoiser] | None = None
+          ) -> StageModule:
+    """The stage's module around tiny models; ``denoisers``: student, teacher and critic in place of equal ones."""
     character, rate = tiny.character(), OptimizerConfig(kind=kind, lr=1e-3)
     if stage == "orchestrator":
         return OrchestratorModule(character.orchestrator, OrchestratorStage(steps=steps, optimizer=rate),
                                   character.diffusion, 0)
     if stage == "teacher":
         return TeacherModule(character, TeacherStage(steps=steps, optimizer=rate), 0)
-    teacher, critic = deepcopy(character.denoiser), deepcopy(character.denoiser)
-    common = {"steps": steps, "generator": OptimizerConfig(lr=1e-3, betas=[0.0, 0.999]), "critic": rate,
-              "critic_per_generator": 2}
+    teacher = character.denoiser
+    student, critic = ((adapted(teacher, LORA, name) for name in ("student", "critic")) if roles == "lora"
+                       else (deepcopy(teacher), deepcopy(teacher)))
+    student, teacher, critic = denoisers or (student, teacher, critic)
+    character = replace(character, denoiser=student)
+    common = {"steps": steps, "roles": roles, "lora": LORA, "critic": rate, "critic_per_generator": 2,
+              "generator": OptimizerConfig(lr=1e-3, betas=[0.0, 0.999])}
     if stage == "dmd":
         return DmdModule(character, teacher, critic, DmdStage(**common), 0)
     return RolloutModule(character, teacher, critic, RolloutStage(
@@ -120,22 +131,24 @@ def build(stage: str, steps: int, kind: str) -> StageModule:
 
 
 def train(root: Path, stage: str, steps: int, kind: str = "adamw", loggers: Sequence[StepLogger] = (),
-          pairs: int = 1, **trainer: Any) -> bool:
+          pairs: int = 1, roles: str = "full", made: dict[str, Any] | None = None,
+          denoisers: list[Denoiser] | None = None, **trainer: Any) -> bool:
     """Train ``root/run/STAGE`` to ``steps`` or go on with it; whether it is complete."""
     folder = root / "run" / stage
     folder.mkdir(parents=True, exist_ok=True)
     cfg = TrainerConfig(**{"log_every": 1, "val_every": 4, "ckpt_every": 2, "accelerator": "cpu", "threads": 1,
                            **trainer})
-    start = find_start(folder / "checkpoints", cfg.resume, {"seed": 0})
+    settings = {"seed": 0} | (made or {})
+    start = find_start(folder / "checkpoints", cfg.resume, settings)
     callbacks = CallbackConfig(TrackingConfig("off", "", finish_s=60), pointer=False, samples_every=0, probe_every=0)
-    job = Fit(stage, folder, steps, cfg, callbacks, (0.5, 0), start, {"settings": {"seed": 0}, "config": "seed: 0\n"})
-    return fit(job, build(stage, 8, kind), SmallData(stage, pairs), loggers)
+    job = Fit(stage, folder, steps, cfg, callbacks, (0.5, 0), start, {"settings": settings, "config": "seed: 0\n"})
+    return fit(job, build(stage, 8, kind, roles, denoisers), SmallData(stage, pairs), loggers)
 
 
 def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     pairs = dict(pair.split("=", 1) for pair in sys.argv[3:])
-    words = ("resume", "strategy", "frozen", "precision", "kind", "activations")
+    words = ("resume", "strategy", "frozen", "precision", "kind", "activations", "roles")
     values = {k: v if k in words else json.loads(v) for k, v in pairs.items()}
     complete = train(Path(sys.argv[1]), sys.argv[2], int(values.pop("steps")), **values)
     print("RESULT", json.dumps({"complete": complete}))

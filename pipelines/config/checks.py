@@ -23,7 +23,7 @@ def cross_check(cfg: RunConfig, *, to_run: bool = True) -> list[str]:
 
     ``to_run``: also what a stage needs in order to run, but not to be printed or sized (``--cfg``, ``--dry-run``).
     """
-    found = _own(cfg, "") + _run(cfg) + _window(cfg) + _sizes(cfg) + _guidance(cfg) + _deepspeed(cfg)
+    found = _own(cfg, "") + _run(cfg) + _window(cfg) + _sizes(cfg) + _guidance(cfg) + _deepspeed(cfg) + _roles(cfg)
     return found + (_files(cfg) if to_run and cfg.stage else [])
 
 
@@ -42,6 +42,10 @@ def _files(cfg: RunConfig) -> list[str]:
         found.append(f"orchestrator.pretrained={folder} holds no config.json: expected a Hugging Face model folder")
     if cfg.denoiser.pretrained:
         found += _wan(cfg)
+    weights = cfg.student.weights
+    if cfg.stage in ("dmd", "rollout") and weights and not (Path(weights) / "config.json").is_file():
+        found.append(f"student.weights={weights} holds no config.json: expected an exported model (stage=export "
+                     "out=DIR)")
     return found
 
 
@@ -126,6 +130,29 @@ def _deepspeed(cfg: RunConfig) -> list[str]:
         if hasattr(options, "trajectory") and options.trajectory.steps:
             found.append(f"trainer.strategy=deepspeed has one engine per trained role, but stages.{stage}.trajectory "
                          f"trains the student a second way: set stages.{stage}.trajectory.steps=0, or use fsdp2 or ddp")
+    return found
+
+
+def _roles(cfg: RunConfig) -> list[str]:
+    """Roles that are adapters, and a student of another size."""
+    found, stages = cfg.student.misfits(cfg.denoiser), cfg.stages
+    for stage in [s for s in ("dmd", "rollout") if cfg.stage in (s, "all", "")]:
+        if getattr(stages, stage).roles != "lora":
+            continue
+        if cfg.trainer.strategy in ("fsdp2", "deepspeed"):
+            found.append(f"stages.{stage}.roles=lora shares the teacher's weights between roles, which "
+                         f"trainer.strategy={cfg.trainer.strategy} would share out once for each: use ddp, or "
+                         f"stages.{stage}.roles=full")
+        if cfg.student.resized(cfg.denoiser) or cfg.student.weights:
+            found.append(f"stages.{stage}.roles=lora lays adapters on the teacher's own weights, but student.* asks "
+                         f"for another student: use stages.{stage}.roles=full, or leave student.* out")
+    if stages.rollout.roles == "lora" and "dmd" in cfg.chain and cfg.stage in ("rollout", "all", ""):
+        if stages.dmd.roles != "lora":
+            found.append("stages.rollout.roles=lora goes on with the adapters of dmd, but stages.dmd.roles=full: give "
+                         "both the same")
+        elif stages.dmd.lora != stages.rollout.lora:
+            found.append("stages.rollout.lora and stages.dmd.lora differ, but rollout goes on with the adapters of "
+                         "dmd: give both the same")
     return found
 
 

@@ -13,7 +13,7 @@ PATH_KEYS = (
     "root", "data.latents", "data.shards", "data.val_shards", "data.speech_shards", "codec.video.path",
     "codec.audio.path", "orchestrator.pretrained", "denoiser.pretrained", "stream.reference", "stream.voice",
     "stream.out", "evaluate.parts", "evaluate.folder", "export.out", "intake.input", "intake.detector", "intake.vad",
-    "intake.asr", "intake.aligner",
+    "intake.asr", "intake.aligner", "student.weights",
 )
 """Keys whose text names a file or folder."""
 _NOT_PATHS = ("none", "auto", "pipe:")

@@ -13,6 +13,7 @@ from pipelines.trainer_config import TrainerConfig
 from streamchar.clock import ChunkClock
 from streamchar.codecs.config import CodecConfig
 from streamchar.denoiser.config import DenoiserConfig
+from streamchar.denoiser.student_config import StudentConfig
 from streamchar.diffusion.config import DiffusionConfig
 from streamchar.evaluation.config import EvaluateConfig
 from streamchar.orchestrator.config import OrchestratorConfig
@@ -138,6 +139,8 @@ class RunConfig:
     """Pictures and sound to latents and back."""
     denoiser: DenoiserConfig = field(default_factory=DenoiserConfig)
     """The joint audio-video transformer."""
+    student: StudentConfig = field(default_factory=StudentConfig)
+    """Size of the student, where it differs from the teacher's."""
     orchestrator: OrchestratorConfig = field(default_factory=OrchestratorConfig)
     """The language model and its pointer."""
     diffusion: DiffusionConfig = field(default_factory=DiffusionConfig)

@@ -44,6 +44,24 @@ def test_bytes_follow_optimiser_and_sharding() -> None:
     assert bytes_per_rank(Role("student ema", "m", False), model, 4, "fsdp2", "replicate") == (128, 0, 0)
 
 
+def test_adapters_are_all_that_a_lora_role_adds() -> None:
+    cfg = compose(parse(["preset=5b", "stage=dmd", "dmd.roles=lora", "rollout.roles=lora", "--dry-run"]))
+    adapters = build_on_meta(cfg, geometry(cfg))["adapters"]
+    d, video, audio, rank = cfg.denoiser.width, cfg.denoiser.ffn, cfg.denoiser.audio_ffn, cfg.stages.dmd.lora.rank
+    assert sum(p.numel() for p in adapters.parameters()) == 30 * rank * (4 * 2 * d + 2 * (d + video) + 2 * (d + audio))
+    held = {role.name: role.model for role in roles(cfg, "dmd")}
+    assert held == {"student": "adapters", "critic": "adapters", "student ema": "adapters", "teacher": "denoiser",
+                    "orchestrator": "orchestrator"}
+
+
+def test_a_smaller_student_is_what_streams() -> None:
+    cfg = compose(parse(["preset=tiny", "student.layers=1", "--dry-run"]))
+    models, held = build_on_meta(cfg, geometry(cfg)), {role.name: role.model for role in roles(cfg, "stream")}
+    assert held["denoiser"] == "student" and len(models["student"].blocks) == 1 and len(models["denoiser"].blocks) == 2
+    trained = {role.name: role.model for role in roles(cfg, "dmd")}
+    assert trained["student"] == trained["student ema"] == "student" and trained["critic"] == "denoiser"
+
+
 def test_orchestrator_is_one_frozen_copy_from_stage_one_on() -> None:
     cfg = compose(parse(["preset=tiny"]))
     for stage in ("dmd", "rollout"):
