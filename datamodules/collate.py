@@ -26,11 +26,11 @@ warnings.filterwarnings("ignore", message="The given NumPy array is not writable
 def stack(arrays: Sequence[np.ndarray | None], shape: tuple[int, ...]) -> Tensor:
     """Stack to (B, *shape) float32 with one copy, which converts; None becomes zeros."""
     out = torch.empty(len(arrays), *shape)
-    for row, array in zip(out, arrays, strict=True):
+    for i, array in enumerate(arrays):
         if array is None:
-            row.zero_()
+            out[i].zero_()
         else:
-            row.copy_(torch.from_numpy(array))
+            out[i].copy_(torch.from_numpy(array))
     return out
 
 

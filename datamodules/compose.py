@@ -93,6 +93,7 @@ class ItemComposer:
         self.with_video = with_video
         self.chunk_s = float(clock.chunk_seconds)
         self.order = self._order(self._visits(speech or not with_video))
+        store.tell_window(self.order.window)
         self.partners = Partners(store, clock, cfg, in_shard=self.order.windowed)
         if not self.order.epoch_length:
             raise DataError(f"{store.folder} holds no clip with pictures; give shards of paired clips as data.shards")

@@ -122,6 +122,15 @@ class LatentStore:
         """The set of a mixture that a clip belongs to; empty where there is no mixture."""
         return str(self.index.shards[self.table.shard_of(clip.number)].get("set", ""))
 
+    def tell_window(self, shards: int) -> None:
+        """Warn where a window of the order does not fit the cache: its shards would be downloaded again and again."""
+        cache = self.maps.cache
+        size = shards * sum(int(s["bytes"]) for s in self.index.shards) / len(self.index.shards)
+        if cache is not None and size > cache.limit:
+            log.warning("%d shards are shuffled together, %.0f GB, but the cache %s holds %.0f GB: set a smaller "
+                        "data.shuffle_shards or a larger STREAMCHAR_CACHE_GB, or they are downloaded again and again",
+                        shards, size / 1e9, cache.folder, cache.limit / 1e9)
+
     def members(self, group: str, clip: LatentClip, in_shard: bool = False) -> NDArray[np.uint32]:
         """Numbers of the clips of the same ``speaker`` or ``look``; see :meth:`ClipTable.members`."""
         return self.table.members(group, clip.number, in_shard)

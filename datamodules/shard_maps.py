@@ -29,7 +29,7 @@ class ShardMaps:
     def __init__(self, base: str, shards: Sequence[Mapping[str, Any]], cache: ShardCache | None = None) -> None:
         self.base, self._shards = base, shards
         self.remote = is_remote(base)
-        self._cache = cache or (ShardCache() if self.remote else None)
+        self.cache = cache or (ShardCache() if self.remote else None)
         self._maps: dict[int, NDArray[np.uint8]] = {}
         self._gone: dict[int, GoneError] = {}
 
@@ -73,8 +73,8 @@ class ShardMaps:
 
     def _open(self, shard: int) -> BinaryIO:
         row = self._shards[shard]
-        if self._cache is not None:
-            return self._cache.open(self.name(shard), Expected(row["bytes"], row["sha256"]))
+        if self.cache is not None:
+            return self.cache.open(self.name(shard), Expected(row["bytes"], row["sha256"]))
         try:
             return open(self.name(shard), "rb")
         except OSError as error:

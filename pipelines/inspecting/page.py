@@ -30,13 +30,12 @@ svg text.target{fill:var(--no_sink)}svg text.cursor{fill:var(--codec)}
 .is-target{color:var(--no_sink)}
 .legend{color:var(--soft);font-size:13.5px;margin:10px 0 22px}.legend b{font-weight:600}
 """
-LEGEND = (
-    "Every picture and sound is decoded from the latents that training reads. <b>Film</b>: motion (the end of the "
-    "previous chunk), then the chunk to be denoised, with its sound. <b>Axis</b>: recent history and the chunk "
-    "(shaded), 0 = the chunk's start; below it the words where they are said: <b class=is-spoken>spoken</b> and "
-    "<b class=is-todo>still to say</b> as the orchestrator reads them, grey ones lie outside of its window; "
-    "<b class=is-spoken>cursor</b>: the pointer that the item is given, with its jitter; "
-    "<b class=is-target>target</b>: where the pointer must stand at the chunk's end.")
+LEGEND = ("Every picture and sound is decoded from the latents that training reads. <b>Film</b>: motion (the end of "
+          "the previous chunk), then the chunk to be denoised, with its sound. <b>Axis</b>: recent history and the "
+          "chunk (shaded), 0 = the chunk's start; below it the words where they are said: <b class=is-spoken>spoken"
+          "</b> and <b class=is-todo>still to say</b> as the orchestrator reads them, grey ones lie outside of its "
+          "window; <b class=is-spoken>cursor</b>: the pointer that the item is given, with its jitter; "
+          "<b class=is-target>target</b>: where the pointer must stand at the chunk's end.")
 
 
 def page(title: str, facts: Mapping[str, str], items: list[tuple[ItemView, dict[str, str]]]) -> str:
@@ -45,8 +44,8 @@ def page(title: str, facts: Mapping[str, str], items: list[tuple[ItemView, dict[
     cards = "".join(_card(view, files) for view, files in items)
     return (f'<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="color-scheme" '
             f'content="light dark"><meta name="viewport" content="width=device-width,initial-scale=1">'
-            f"<title>{escape(title)}</title><style>{STYLE}{OWN}</style></head><body><main><h1>{escape(title)}</h1>"
-            f"<div class=facts>{told}</div>"
+            f"<title>{escape(title)}</title><style>{STYLE}{OWN}</style></head><body><main>"
+            f"<h1>{escape(title)}</h1><div class=facts>{told}</div>"
             f"<p class=legend>{LEGEND}</p>{cards}</main></body></html>\n")
 
 

@@ -244,6 +244,11 @@ def test_remote_latents_give_the_items_of_local_ones(storage, remote_store, tmp_
     assert all(storage.asked[f"latents-0000{i}.tar"] == 1 for i in range(3))
 
 
+def test_a_window_that_does_not_fit_the_cache_is_told(storage, remote_store, tmp_path, caplog):
+    items_of(LatentStore(remote_store, CLOCK, cache=ShardCache(tmp_path / "cache", limit=10_000)), 5)
+    assert "3 shards are shuffled together" in caplog.text and "data.shuffle_shards" in caplog.text
+
+
 def test_a_missing_remote_shard_is_quarantined_and_nothing_else_lost(storage, remote_store, tmp_path):
     (storage.folder / "latents-00001.tar").unlink()
     store = LatentStore(remote_store, CLOCK, max_bad_share=0.5, cache=ShardCache(tmp_path / "cache", retries=AT_ONCE))
