@@ -112,8 +112,8 @@ def _adapters(options: AdapterConfig, directory: RunDirectory, first: str | None
     for name, which in (("student", "ema"), ("critic", "trained")):
         stored = newest_role(directory.input(first, "checkpoints"), name, which)
         if stored.adapters is None:
-            raise InputError(f"roles=lora begins with the adapters of stage {first}, but {directory.stage(first)} holds "
-                             f"whole models; use roles=full, or train stage={first} with {first}.roles=lora")
+            raise InputError(f"roles=lora begins with the adapters of stage {first}, but {directory.stage(first)} "
+                             f"holds whole models; use roles=full, or train stage={first} with {first}.roles=lora")
         if AdapterConfig(**stored.adapters) != options:
             raise InputError(f"the adapters of {directory.stage(first)} have {stored.adapters}, this stage's lora is "
                              f"{vars(options)}: give both stages the same")

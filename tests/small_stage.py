@@ -105,7 +105,8 @@ def build(stage: str, steps: int, kind: str, roles: str = "full", denoisers: lis
                        else (deepcopy(teacher), deepcopy(teacher)))
     student, teacher, critic = denoisers or (student, teacher, critic)
     character = replace(character, denoiser=student)
-    common = {"steps": steps, "roles": roles, "lora": LORA, "generator": OptimizerConfig(lr=1e-3, betas=[0.0, 0.999]), "critic": rate,
+    common = {"steps": steps, "roles": roles, "lora": LORA, "critic": rate,
+              "generator": OptimizerConfig(lr=1e-3, betas=[0.0, 0.999]),
               "critic_per_generator": 2}
     if stage == "dmd":
         return DmdModule(character, teacher, critic, DmdStage(**common), 0)

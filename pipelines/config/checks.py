@@ -35,7 +35,8 @@ def _files(cfg: RunConfig) -> list[str]:
         found.append(f"orchestrator.pretrained={folder} holds no config.json: expected a Hugging Face model folder")
     weights = cfg.student.weights
     if cfg.stage in ("dmd", "rollout") and weights and not (Path(weights) / "config.json").is_file():
-        found.append(f"student.weights={weights} holds no config.json: expected an exported model (stage=export out=DIR)")
+        found.append(f"student.weights={weights} holds no config.json: expected an exported model "
+                     "(stage=export out=DIR)")
     return found
 
 
@@ -116,7 +117,7 @@ def _deepspeed(cfg: RunConfig) -> list[str]:
 
 def _roles(cfg: RunConfig) -> list[str]:
     """Roles that are adapters, and a student of another size."""
-    found, stages = cfg.student.problems(cfg.denoiser), cfg.stages
+    found, stages = cfg.student.misfits(cfg.denoiser), cfg.stages
     for stage in [s for s in ("dmd", "rollout") if cfg.stage in (s, "all", "")]:
         if getattr(stages, stage).roles != "lora":
             continue
@@ -125,15 +126,15 @@ def _roles(cfg: RunConfig) -> list[str]:
                          f"trainer.strategy={cfg.trainer.strategy} would share out once for each: use ddp, or "
                          f"stages.{stage}.roles=full")
         if cfg.student.resized(cfg.denoiser) or cfg.student.weights:
-            found.append(f"stages.{stage}.roles=lora lays adapters on the teacher's own weights, but student.* asks for "
-                         f"another student: use stages.{stage}.roles=full, or leave student.* out")
+            found.append(f"stages.{stage}.roles=lora lays adapters on the teacher's own weights, but student.* asks "
+                         f"for another student: use stages.{stage}.roles=full, or leave student.* out")
     if stages.rollout.roles == "lora" and "dmd" in cfg.chain and cfg.stage in ("rollout", "all", ""):
         if stages.dmd.roles != "lora":
             found.append("stages.rollout.roles=lora goes on with the adapters of dmd, but stages.dmd.roles=full: give "
                          "both the same")
         elif stages.dmd.lora != stages.rollout.lora:
-            found.append("stages.rollout.lora and stages.dmd.lora differ, but rollout goes on with the adapters of dmd: "
-                         "give both the same")
+            found.append("stages.rollout.lora and stages.dmd.lora differ, but rollout goes on with the adapters of "
+                         "dmd: give both the same")
     return found
 
 

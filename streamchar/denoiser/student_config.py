@@ -34,7 +34,7 @@ class StudentConfig:
         """Whether the student is of another size."""
         return self.of(teacher) != teacher
 
-    def problems(self, teacher: DenoiserConfig) -> list[str]:
+    def misfits(self, teacher: DenoiserConfig) -> list[str]:
         """Everything that is wrong with these values beside that teacher, in words."""
         found = [f"student.{key}={getattr(self, key)} must not be negative" for key in ("layers", "ffn", "audio_ffn")
                  if getattr(self, key) < 0]
@@ -46,7 +46,7 @@ class StudentConfig:
                          "from which it begins; give student.weights=FOLDER, an exported model of that size")
         for key in ("ffn", "audio_ffn"):
             if getattr(own, key) != getattr(teacher, key):
-                found.append(f"student.{key}={getattr(own, key)} differs from denoiser.{key}={getattr(teacher, key)}, so "
-                             "it cannot begin with the teacher's blocks; give student.weights=FOLDER, an exported model "
-                             "of that size")
+                found.append(f"student.{key}={getattr(own, key)} differs from denoiser.{key}={getattr(teacher, key)}, "
+                             "so it cannot begin with the teacher's blocks; give student.weights=FOLDER, an exported "
+                             "model of that size")
         return found
