@@ -228,3 +228,19 @@ def test_deepspeed_is_refused_where_its_engines_cannot_train() -> None:
     assert "does not go with zero_stage=3" in problems(
         "stage=teacher", "preset=5b", "trainer.strategy=deepspeed", "trainer.zero_stage=3",
         "trainer.activations=recompute")
+
+
+@pytest.mark.parametrize("words, said", [
+    ("dmd.roles=lora trainer.strategy=fsdp2 stage=dmd", "use ddp"),
+    ("dmd.roles=lora student.layers=1 stage=dmd", "another student"),
+    ("rollout.roles=lora stage=rollout", "give both the same"),
+    ("dmd.roles=lora rollout.roles=lora rollout.lora.rank=8 stage=rollout", "lora differ"),
+    ("dmd.lora.targets=[query]", "stages.dmd.lora.targets"),
+    ("student.layers=9", "student.layers=9"),
+    ("student.ffn=64", "student.weights=FOLDER"),
+    ("student.width=64", "student.width"),
+    ("stage=dmd student.weights=/nowhere", "holds no config.json")])
+def test_roles_that_do_not_go_together_are_told_first(words: str, said: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        compose(parse(["preset=tiny", *words.split()]))
+    assert said in str(error.value)
