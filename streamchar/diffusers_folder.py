@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,19 @@ def diffusers_config(folder: str | Path, *classes: str) -> dict[str, Any]:
         InputError: if there is none.
     """
     return _read(part_folder(folder, *classes))
+
+
+def wan_vae_layout(config: Mapping[str, Any], origin: str) -> tuple[int, int]:
+    """(channels, pixels per latent each way) of a Wan video autoencoder with these settings.
+
+    Raises:
+        InputError: if it codes another number of frames per latent than four.
+    """
+    halvings = config.get("temperal_downsample", [False, True, True])
+    frames = 2 ** sum(halvings)
+    if frames != 4:
+        raise InputError(f"{origin} is a video autoencoder of {frames} frames per latent; chunks are made of 4")
+    return config.get("z_dim", 16), 2 ** len(halvings) * (config.get("patch_size") or 1)
 
 
 def _read(folder: Path) -> dict[str, Any]:

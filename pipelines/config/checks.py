@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.config.errors import nearest
-from pipelines.config.geometry import VIDEO_STRIDE
 from pipelines.config.places import choices
 from pipelines.config.schema import STAGES, TRAINING, RunConfig
-from streamchar.denoiser.wan_size import misfits, wan_sizes
+from streamchar.denoiser.wan_size import misfits
 from streamchar.diffusion.config import DiffusionConfig
 from streamchar.errors import InputError
 from streamchar.objectives.drops import DropConfig
@@ -50,10 +49,10 @@ def _files(cfg: RunConfig) -> list[str]:
 
 
 def _wan(cfg: RunConfig) -> list[str]:
-    """A Wan transformer that is not there or has other sizes; its channels are the codec's, looked at when it loads."""
+    """A Wan transformer that is not there or has other sizes."""
     folder = str(cfg.denoiser.pretrained)
     try:
-        return misfits(replace(cfg.denoiser, video_channels=wan_sizes(folder)["video_channels"]), folder)
+        return misfits(replace(cfg.denoiser, video_channels=cfg.codec.video.layout()[0]), folder)
     except InputError as error:
         return [f"denoiser.pretrained: {error}"]
 
@@ -168,11 +167,12 @@ def unseen_null(diffusion: DiffusionConfig, stage: str, drops: DropConfig) -> st
 
 def _sizes(cfg: RunConfig) -> list[str]:
     found = []
-    pixels = VIDEO_STRIDE * cfg.denoiser.patch
+    stride = _stride(cfg)
+    pixels = stride * cfg.denoiser.patch
     if pixels > 0 and (cfg.data.size <= 0 or cfg.data.size % pixels):
         near = pixels * max(1, round(cfg.data.size / pixels))
         found.append(f"data.size={cfg.data.size} must be a multiple of {pixels} pixels (a token: the codec's stride "
-                     f"{VIDEO_STRIDE} x denoiser.patch={cfg.denoiser.patch}), for example {near}")
+                     f"{stride} x denoiser.patch={cfg.denoiser.patch}), for example {near}")
     given = any(v is not None for v in (cfg.data.shards, cfg.data.latents, cfg.data.mix))
     uses_puppet = not given and cfg.prepare.recipe == "puppet" and (
         cfg.stage in ("prepare", "encode") or (cfg.stage == "all" and "prepare" in cfg.chain))
@@ -182,3 +182,11 @@ def _sizes(cfg: RunConfig) -> list[str]:
     if cfg.stage == "all" and not given and "encode" in cfg.chain and "prepare" not in cfg.chain:
         found.append(f"preset={cfg.preset} makes no data of its own: give data.shards=FOLDER")
     return found
+
+
+def _stride(cfg: RunConfig) -> int:
+    """Pixels per latent; 0 where the codec's folder does not say, which is told as the codec's own problem."""
+    try:
+        return cfg.codec.video.layout()[1]
+    except InputError:
+        return 0

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from pipelines.config.schema import RunConfig
 from streamchar.clock import ChunkClock
 
-VIDEO_STRIDE = 8
-"""Pixels per latent of both video codecs, each way."""
 SAMPLE_RATE = 16000
 """Sound samples per second of both audio codecs."""
 _LYRA_CHANNELS = 64
@@ -29,9 +27,10 @@ def geometry(cfg: RunConfig) -> Geometry:
     """What the configured codecs make of the configured pictures.
 
     Raises:
-        InputError: if the clock's numbers do not fit together.
+        InputError: if the clock's numbers do not fit together, or a codec's folder is not there.
     """
     audio = cfg.codec.audio
     clock = cfg.clock.chunk_clock(_FRAMES_PER_SECOND[audio.kind] / audio.stack, SAMPLE_RATE)
     channels = _LYRA_CHANNELS * audio.stack if audio.kind == "lyra" else audio.channels
-    return Geometry(clock, cfg.data.size // VIDEO_STRIDE, cfg.codec.video.channels, channels)
+    video_channels, stride = cfg.codec.video.layout()
+    return Geometry(clock, cfg.data.size // stride, video_channels, channels)

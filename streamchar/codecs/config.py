@@ -5,26 +5,41 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from streamchar.diffusers_folder import diffusers_config, wan_vae_layout
+from streamchar.errors import InputError
+
 
 @dataclass
 class VideoCodecConfig:
     """Frames to latents and back."""
 
-    kind: Literal["pca", "taef2", "none"] = "pca"
-    """pca: fitted in closed form in seconds; taef2: a pretrained image autoencoder from ``path``; none: sound alone,
-    for an orchestrator trained on speech (pictures are left out)."""
+    kind: Literal["pca", "taef2", "wan", "none"] = "pca"
+    """pca: fitted in closed form in seconds; taef2: a pretrained image autoencoder from ``path``; wan: Wan's video
+    autoencoder from ``path``; none: sound alone, for an orchestrator trained on speech (pictures are left out)."""
     channels: int = 16
-    """Channels of a latent. For taef2: 128 keeps everything (4 stacked frames x 32), fewer are a fitted PCA."""
+    """Channels of a latent. For taef2: 128 keeps everything (4 stacked frames x 32), fewer are a fitted PCA. wan has
+    48 (2.2) or 16 (2.1) of its own, whatever is written here."""
     sigma_floor: float = 0.02
     """Channels weaker than this part of the strongest one are treated as that strong: noise is not blown up."""
     whiten: float = 0.5
     """1: every channel has unit variance; 0: natural proportions; 0.5: least decoded error for a given noise."""
     path: str | None = None
-    """Folder of taef2_encoder.pth and taef2_decoder.pth."""
+    """taef2: folder of taef2_encoder.pth and taef2_decoder.pth. wan: folder of an ``AutoencoderKLWan`` in diffusers'
+    layout, or of its pipeline."""
+
+    def layout(self) -> tuple[int, int]:
+        """(channels, pixels per latent each way).
+
+        Raises:
+            InputError: where they are told by files that are not there.
+        """
+        if self.kind == "wan":
+            return wan_vae_layout(diffusers_config(str(self.path), "AutoencoderKLWan"), str(self.path))
+        return self.channels, 8
 
     def problems(self) -> list[str]:
         """Everything that is wrong with these values, in words."""
-        most = {"pca": 192, "taef2": 128, "none": 192}[self.kind]
+        most = {"pca": 192, "taef2": 128}.get(self.kind, 192)
         found = []
         if not 1 <= self.channels <= most:
             found.append(f"codec.video.channels={self.channels} must be between 1 and {most} for {self.kind}")
@@ -34,6 +49,11 @@ class VideoCodecConfig:
             found.append(f"codec.video.whiten={self.whiten} must be in [0, 1]")
         if self.kind == "taef2" and not self.path:
             found.append("codec.video.path must name the folder of the taef2 weights")
+        if self.kind == "wan":
+            try:
+                self.layout()
+            except InputError as error:
+                found.append(f"codec.video.path: {error}")
         return found
 
 

@@ -97,8 +97,8 @@ def as_unit(frames: Tensor) -> Tensor:
     return frames.float() / 255 if frames.dtype == torch.uint8 else frames.float()
 
 
-def check_group(frames: Tensor) -> None:
-    """Frames (B, 1 + 4 n, 3, H, W) with sides that are multiples of 8.
+def check_group(frames: Tensor, stride: int = PATCH) -> None:
+    """Frames (B, 1 + 4 n, 3, H, W) with sides that are multiples of ``stride``.
 
     Raises:
         InputError: if they are not.
@@ -108,8 +108,8 @@ def check_group(frames: Tensor) -> None:
     f, h, w = frames.shape[1], frames.shape[3], frames.shape[4]
     if (f - 1) % STRIDE:
         raise InputError(f"a group has 1 + {STRIDE} n frames, got {f}; cut the clip into chunks of the clock")
-    if h % PATCH or w % PATCH:
-        raise InputError(f"frame sides must be multiples of {PATCH}, got {h}x{w}; resize the clips (data.size)")
+    if h % stride or w % stride:
+        raise InputError(f"frame sides must be multiples of {stride}, got {h}x{w}; resize the clips (data.size)")
 
 
 def _same_sign(groups: Components, pictures: Components) -> Components:

@@ -11,7 +11,7 @@ from torch import Tensor
 class VideoCodec(Protocol):
     """Frames to latents, one independent ``1 + 4 n`` group at a time; no state survives a chunk border.
 
-    Attributes: ``channels`` C; ``spatial_stride`` (8: a 96x96 frame gives a 12x12 grid); ``temporal_stride`` (4);
+    Attributes: ``channels`` C; ``spatial_stride`` s (8: a 96x96 frame gives a 12x12 grid); ``temporal_stride`` (4);
     ``fingerprint``: sha256 over kind, settings and weights, stored with latents and checked before training.
     """
 
@@ -23,7 +23,7 @@ class VideoCodec(Protocol):
     def fingerprint(self) -> str: ...
 
     def encode(self, frames: Tensor) -> Tensor:
-        """(B, F, 3, H, W) float in [0, 1], F = 1 + 4 n (1 for a picture) -> (B, C, 1 + n, H/8, W/8), unit variance."""
+        """(B, F, 3, H, W) float in [0, 1], F = 1 + 4 n (1 for a picture) -> (B, C, 1 + n, H/s, W/s), unit variance."""
 
     def decode(self, latents: Tensor) -> Tensor:
         """(B, C, 1 + n, h, w) -> (B, 1 + 4 n, 3, H, W) float in [0, 1]."""

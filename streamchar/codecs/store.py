@@ -23,12 +23,14 @@ from streamchar.codecs.no_pictures import NoPictures
 from streamchar.codecs.pca_video import PcaVideoCodec
 from streamchar.codecs.protocol import AudioCodec, VideoCodec
 from streamchar.codecs.taef2 import Taef2Codec
+from streamchar.codecs.wan_vae import WanVaeCodec
 from streamchar.errors import CheckpointError, InputError
 
 __all__ = ["AudioCodecConfig", "CodecConfig", "Codecs", "VideoCodecConfig", "build_codec", "codec_from_state",
            "codec_state", "fit_codecs", "load_codec", "save_codec"]
 
-CLASSES: dict[str, Any] = {c.kind: c for c in (PcaVideoCodec, Taef2Codec, NoPictures, MelCodec, LyraCodec)}
+CLASSES: dict[str, Any] = {c.kind: c for c in (PcaVideoCodec, Taef2Codec, WanVaeCodec, NoPictures, MelCodec,
+                                                LyraCodec)}
 
 
 @dataclass
@@ -48,6 +50,8 @@ def build_codec(cfg: VideoCodecConfig | AudioCodecConfig) -> Any:
     if problems := cfg.problems():
         raise InputError("; ".join(problems))
     cls = CLASSES[cfg.kind]
+    if hasattr(cls, "from_folder"):  # its sizes are those of the folder
+        return cls.from_folder(cfg.path)
     wanted = inspect.signature(cls.__init__).parameters
     settings = {k: v for k, v in vars(cfg).items() if k in wanted and k != "path"}
     codec = cls(**settings)

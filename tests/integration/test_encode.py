@@ -26,6 +26,7 @@ from streamchar.clock import ChunkClock
 from streamchar.codecs.store import load_codec
 from streamchar.errors import DataError, InputError
 from streamchar.orchestrator.text import SpelledWords
+from tests.diffusers_models import wan_vae
 from tests.loopback import serve
 
 FPS, RATE, SIZE = 25, 16000, 32
@@ -100,6 +101,19 @@ def test_latents_are_the_codecs_own_encodings_of_the_chunks(shards):
     swing = shown.mean((1, 2, 3)) - shown.mean()
     truth = 40 / 255 * (torch.sin(5 * t) - torch.sin(5 * t).mean())
     torch.testing.assert_close(swing, truth, atol=0.02, rtol=0)
+
+
+def test_latents_of_wan_are_its_autoencoders_own(shards):
+    vae = wan_vae(shards.parent)
+    cfg = config(shards, latent_dtype="float32", max_clips=2)
+    cfg.codec.video = replace(cfg.codec.video, kind="wan", path=str(shards.parent))
+    store, _, codecs = open_store(cfg, run(cfg))
+    latents = torch.from_numpy(store.clips[0].video(0)[:1].copy())
+    assert latents.shape == (1, 6, 5, 2, 2) and codecs["video"].spatial_stride == 16
+    mean, std = (torch.tensor(vae.config[f"latents_{n}"]).view(1, -1, 1, 1, 1) for n in ("mean", "std"))
+    with torch.no_grad():
+        theirs = vae.decode(latents * std + mean).sample.transpose(1, 2) / 2 + 0.5
+    torch.testing.assert_close(codecs["video"].decode(latents), theirs, atol=1e-4, rtol=1e-4)
 
 
 def test_finished_shards_are_kept_and_others_made_again(shards):
