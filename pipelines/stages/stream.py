@@ -30,6 +30,8 @@ from streamchar.streaming.conductor import Conductor
 from streamchar.streaming.config import StreamConfig
 from streamchar.streaming.decoding import device_of
 from streamchar.streaming.degradation import Degradation, Level, levels_of
+from streamchar.streaming.engine import accelerate, warm_up
+from streamchar.streaming.inference_plan import InferencePlan, named_plan
 from streamchar.streaming.live import LiveText
 from streamchar.streaming.muxer import ClipWriter
 from streamchar.streaming.playback import PlaybackClock
@@ -58,6 +60,9 @@ def run(cfg: RunConfig, directory: RunDirectory) -> None:
     out = Path(cfg.stream.out) if cfg.stream.out else directory.stage("stream") / "clip.mp4"
     check_files(cfg)
     character, own = _character(cfg, directory)
+    device = device_of(character.denoiser)
+    engine = named_plan(cfg.stream.engine, device.type)
+    character = accelerate(character, engine)
     video_codec, audio_codec = character.codecs()
     began = time.perf_counter()
     batch = prompt_of(cfg.stream, character, own)
@@ -69,7 +74,10 @@ def run(cfg: RunConfig, directory: RunDirectory) -> None:
     session = StreamSession(character.clock, video_codec, audio_codec, [writer],
                             None if conductor else [len(batch.words[0])], cfg.stream.overlap, conductor)
     session.record.prompt_s = prompt_s
-    memory = character.start(batch.to(device_of(character.denoiser)), cfg.stream.seed)
+    memory = character.start(batch.to(device), cfg.stream.seed)
+    plan = plan_of(character, cfg.stream.steps)
+    if engine != InferencePlan():
+        warm_up(character, memory, [v.plan for v in conductor.quality.levels] if conductor else [plan])
     try:
         _drive(cfg, character, memory, session, console)
     except KeyboardInterrupt:
@@ -78,8 +86,8 @@ def run(cfg: RunConfig, directory: RunDirectory) -> None:
         raise
     finally:
         session.record.save(directory.stage("stream") / "timing.json", {
-            "device": str(device_of(character.denoiser)), "threads": torch.get_num_threads(),
-            "few_step": character.few_step, "steps": plan_of(character, cfg.stream.steps).steps, "clip": str(out)})
+            "device": str(device), "engine": cfg.stream.engine, "threads": torch.get_num_threads(),
+            "few_step": character.few_step, "steps": plan.steps, "clip": str(out)})
         console.print(session.record.table())
     words = len(memory.transcripts[0].words)
     said = f"{session.pointers[0][-1]:.1f} of {words} words" if session.pointers[0] else "nothing"

@@ -104,8 +104,8 @@ class Denoiser(nn.Module):
         groups = [self._group(c.ref, c.has_ref, "ref"), self._group(c.sink, c.has_sink, "sink"),
                   self._group(c.motion, c.has_motion, "motion")]
         video_tokens = sum(g.shape[1] for g in groups)
-        places = self.positions.context_video(grid[0], grid[1], c.sink.shape[2], c.motion.shape[2])
-        places = places.to(c.ref.device).expand(c.ref.shape[0], -1, -1)
+        places = self.positions.context_video(grid[0], grid[1], c.sink.shape[2], c.motion.shape[2], c.ref.device)
+        places = places.expand(c.ref.shape[0], -1, -1)
         if c.past_audio.shape[1]:
             groups.append(self._group(c.past_audio, c.has_past, "past_audio"))
             places = torch.cat((places, self.positions.past_audio(c.past_audio.shape[1], c.audio_time)), dim=1)
@@ -142,7 +142,7 @@ class Denoiser(nn.Module):
         grid = tuple(n // self.config.patch for n in noisy.video.shape[-2:])
         if self.frame_condition is not None:
             video = video + self.frame_condition(c_a, audio_time).repeat_interleave(grid[0] * grid[1], dim=1)
-        places = torch.cat((self.positions.noisy_video(*grid).to(audio.device).expand(audio.shape[0], -1, -1),
+        places = torch.cat((self.positions.noisy_video(grid[0], grid[1], audio.device).expand(audio.shape[0], -1, -1),
                             self.positions.noisy_audio(audio_time)), dim=1)
         x = self._residual(torch.cat((video, audio.to(video.dtype)), dim=1))
         rope, count = self._rope(places, x.device), video.shape[1]

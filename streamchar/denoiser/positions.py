@@ -37,19 +37,28 @@ class TokenPositions:
         self.motion_times = self.video_times[clock.video_latents - motion:] - chunk
         self.sink_times = torch.arange(sink, dtype=torch.float32) - config.sink_gap * chunk
         self.ref_times = torch.tensor([-config.ref_gap * chunk])
+        self._grids: dict[tuple[object, ...], Tensor] = {}  # on their device: a copy per call would make the host wait
 
-    def noisy_video(self, height: int, width: int) -> Tensor:
+    def _grid(self, times: Tensor, height: int, width: int, device: torch.device, *key: object) -> Tensor:
+        key = (*key, height, width, device)
+        if key not in self._grids:
+            with torch.inference_mode(False):
+                self._grids[key] = video_grid(times, height, width)[None].to(device)
+        return self._grids[key]
+
+    def noisy_video(self, height: int, width: int, device: torch.device) -> Tensor:
         """(1, Tv h w, 3)."""
-        return video_grid(self.video_times, height, width)[None]
+        return self._grid(self.video_times, height, width, device, "noisy")
 
     def noisy_audio(self, audio_time: Tensor) -> Tensor:
         """(B, Ta) start seconds -> (B, Ta, 3)."""
         return audio_line(audio_time, self.clock)
 
-    def context_video(self, height: int, width: int, sink: int, motion: int) -> Tensor:
+    def context_video(self, height: int, width: int, sink: int, motion: int, device: torch.device) -> Tensor:
         """(1, (1 + sink + motion) h w, 3): ref, the first ``sink`` latents of the sink, the last of the motion."""
         late = self.motion_times[len(self.motion_times) - motion:]
-        return video_grid(torch.cat((self.ref_times, self.sink_times[:sink], late)), height, width)[None]
+        times = torch.cat((self.ref_times, self.sink_times[:sink], late))
+        return self._grid(times, height, width, device, sink, motion)
 
     def past_audio(self, count: int, audio_time: Tensor) -> Tensor:
         """(B, Tp, 3): the ``count`` latents just before the chunk's first audio latent."""

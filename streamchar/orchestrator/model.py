@@ -100,7 +100,9 @@ class Orchestrator(nn.Module):
         if self.config.positions == "index":
             seen = self._seen(c)
             return (seen.cumsum(dim=1) - 1).clamp_min(0).float()
-        units = torch.cat((torch.arange(-spoken, 0), torch.zeros(1) - 0.5, torch.arange(0, todo))).to(c.cursor.device)
+        device = c.cursor.device  # made there: copies from the host would make it wait
+        units = torch.cat((torch.arange(-spoken, 0, device=device), torch.full((1,), -0.5, device=device),
+                           torch.arange(0, todo, device=device)))
         seconds = (units[None] + 0.5 - c.cursor[:, None]) * self.config.unit_seconds
         seconds = torch.cat((seconds, c.history_time.expand(batch, -1)), dim=1)
         return seconds * self.clock.audio_rate

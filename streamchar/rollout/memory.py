@@ -6,6 +6,7 @@ the same chunk number. Shape suffixes as in :mod:`streamchar.types`.
 
 from __future__ import annotations
 
+from copy import copy
 from math import ceil
 from typing import Any
 
@@ -176,6 +177,12 @@ class StreamMemory:
         newest = torch.stack((torch.zeros_like(after), after), dim=1)[:, None]
         keep = 2 + int(self.window.recent_s / float(self.clock.chunk_seconds)) + 1
         self.trace = torch.cat((shifted, newest), dim=1)[:, -keep:]
+
+    def copy(self) -> StreamMemory:
+        """The same streams with tensors and texts of their own."""
+        other = copy(self)
+        other.load_state_dict(self.state_dict())
+        return other
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that the next chunk depends on, as tensors, numbers and lists of words."""

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from streamchar.streaming.inference_plan import NAMED
+
+ENGINES = ("auto", *NAMED)
+
 
 @dataclass
 class StreamConfig:
@@ -32,6 +36,10 @@ class StreamConfig:
     seed: int = 0
     """Noise of the stream; the same seed, prompt and text give the same clip."""
 
+    engine: str = "auto"
+    """How the models run: ``plain``; ``bf16``; ``graphs`` (bf16 from static buffers, on CUDA as graphs); ``compiled``
+    (graphs of compiled blocks: fastest, a minute of compiling first); ``fp8`` (compiled, the video path in 8 bits);
+    ``auto``: graphs on a GPU, plain on a CPU."""
     overlap: bool = True
     """Decode and write a chunk while the next one is generated; the clip is the same either way."""
     live: bool = False
@@ -50,6 +58,8 @@ class StreamConfig:
             found.append(f"stream.steps={self.steps} must be at least 1")
         if (self.seconds is not None and self.seconds <= 0) or self.limit_s <= 0:
             found.append(f"stream.seconds={self.seconds} and stream.limit_s={self.limit_s} must be positive")
+        if self.engine not in ENGINES:
+            found.append(f"stream.engine={self.engine} must be one of {', '.join(ENGINES)}")
         if self.lead_s < 0:
             found.append(f"stream.lead_s={self.lead_s} must be 0 or more seconds")
         return found

@@ -10,7 +10,6 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from copy import copy
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -131,7 +130,7 @@ class StreamPool:
         """
         fits = 1
         for count in range(1, most + 1):
-            joined = JoinedMemory([_copy(memory) for _ in range(count)])
+            joined = JoinedMemory([memory.copy() for _ in range(count)])
             decoder = ChunkDecoder(*self.character.codecs(), streams=count)
             for k in range(chunks + 1):
                 begun = self.now()
@@ -190,10 +189,3 @@ class StreamPool:
             stream.error = stream.error or error
             stream.leaving = True
             log.error("stream %s ends: %s", stream.name, error)
-
-
-def _copy(memory: StreamMemory) -> StreamMemory:
-    """The same stream, with tensors of its own."""
-    other = copy(memory)
-    other.load_state_dict(memory.state_dict())
-    return other

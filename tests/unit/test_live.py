@@ -226,7 +226,7 @@ def test_a_narrow_context_holds_the_sinks_first_and_the_motions_last_latents_at_
     narrow = plan.limited(c)
     assert torch.equal(narrow.sink, c.sink[:, :, :1]) and torch.equal(narrow.motion, c.motion[:, :, -2:])
     places = character.denoiser.positions
-    whole, part = (places.context_video(1, 1, s, m)[0, :, 0] for s, m in ((2, 3), (1, 2)))
+    whole, part = (places.context_video(1, 1, s, m, torch.device("cpu"))[0, :, 0] for s, m in ((2, 3), (1, 2)))
     assert part.tolist() == [whole[0], whole[1], *whole[-2:]]
     tokens = character.denoiser.encode_context(narrow).keys_values[0][0].shape[1]
     assert character.denoiser.encode_context(c).keys_values[0][0].shape[1] - tokens == 2 * 2 * 2
