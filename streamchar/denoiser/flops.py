@@ -15,22 +15,26 @@ def _tokens_flops(config: DenoiserConfig, video: int, audio: int, keys: int) -> 
     return config.layers * (linear + 2 * 2 * d * n * keys)
 
 
-def chunk_tokens(config: DenoiserConfig, clock: ChunkClock, window: WindowConfig, grid: int) -> dict[str, int]:
-    """Tokens per group for a latent grid of ``grid`` x ``grid``."""
-    frame = (grid // config.patch) ** 2
+def chunk_tokens(config: DenoiserConfig, clock: ChunkClock, window: WindowConfig,
+                 grid: int | tuple[int, int]) -> dict[str, int]:
+    """Tokens per group for a latent grid of ``grid`` x ``grid``, or of (height, width)."""
+    height, width = (grid, grid) if isinstance(grid, int) else grid
+    frame = (height // config.patch) * (width // config.patch)
     return {"ref": frame, "sink": window.sink_latents * frame, "motion": window.motion_latents * frame,
             "past_audio": window.past_latents(clock), "video": clock.video_latents * frame,
             "audio": clock.audio_latents}
 
 
-def context_flops(config: DenoiserConfig, clock: ChunkClock, window: WindowConfig, grid: int) -> int:
+def context_flops(config: DenoiserConfig, clock: ChunkClock, window: WindowConfig,
+                  grid: int | tuple[int, int]) -> int:
     """One pass over the context tokens of one sample."""
     t = chunk_tokens(config, clock, window, grid)
     video = t["ref"] + t["sink"] + t["motion"]
     return _tokens_flops(config, video, t["past_audio"], video + t["past_audio"])
 
 
-def step_flops(config: DenoiserConfig, clock: ChunkClock, window: WindowConfig, grid: int) -> int:
+def step_flops(config: DenoiserConfig, clock: ChunkClock, window: WindowConfig,
+               grid: int | tuple[int, int]) -> int:
     """One denoising step of one sample with cached context."""
     t = chunk_tokens(config, clock, window, grid)
     return _tokens_flops(config, t["video"], t["audio"], sum(t.values()))
