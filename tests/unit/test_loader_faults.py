@@ -62,13 +62,15 @@ def lose_a_worker(folder, told):
     take(batches, 100)
 
 
-def test_a_killed_worker_is_told_and_nothing_is_lost(tmp_path):
+def test_a_killed_worker_ends_the_process_and_nothing_is_lost(tmp_path):
     write_store(tmp_path / "latents", clips=8)
     process = multiprocessing.get_context("fork").Process(target=lose_a_worker,
                                                           args=(tmp_path / "latents", tmp_path / "told"))
     process.start()
     process.join()
-    assert process.exitcode == 1 and "RuntimeError: DataLoader worker" in (tmp_path / "told").read_text()
+    told = (tmp_path / "told").read_text()  # what is met first: the worker's end, or that it no longer answers
+    assert process.exitcode == 1 and any(e in told for e in ("RuntimeError: DataLoader worker", "EOFError",
+                                                             "ConnectionResetError", "ConnectionRefusedError"))
     whole = [b.index.tolist() for b in take(stream(tmp_path / "latents"), 8)]
     assert [b.index.tolist() for b in take(stream(tmp_path / "latents", consumed=12), 5)] == whole[3:]
 
