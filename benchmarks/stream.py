@@ -240,7 +240,8 @@ def main() -> int:
     commit = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=Path(__file__).resolve().parent,
                             text=True, capture_output=True, check=False).stdout.strip() or "no git"
     print(f"Command: python benchmarks/stream.py {' '.join(sys.argv[1:])}\nCommit {commit}, "
-          f"{time.strftime('%Y-%m-%d')}, {hardware(device)}, torch {torch.__version__}, preset {options.preset}, {size}")
+          f"{time.strftime('%Y-%m-%d')}, {hardware(device)}, torch {torch.__version__}, preset {options.preset}, "
+          f"{size}")
     half = torch.bfloat16 if device.type == "cuda" else torch.float32
     rates = (1e12 * options.peak if options.peak else peak(device, half),
              1e12 * options.bandwidth if options.bandwidth else bandwidth(device))
