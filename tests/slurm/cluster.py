@@ -56,7 +56,7 @@ def missing() -> str:
     return "" if os.geteuid() == 0 else "Slurm's daemons need root"
 
 
-def wait_for(what: str, look: Callable[[], T], seconds: float = 120.0) -> T:
+def wait_for(what: str, look: Callable[[], T], seconds: float = 400.0) -> T:
     """Look until something true is seen.
 
     Raises:
