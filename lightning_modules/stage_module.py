@@ -28,6 +28,7 @@ from lightning_modules.optimizers import (
 from streamchar.denoiser.model import Context
 from streamchar.diffusion.noise import NoiseKey
 from streamchar.distributed.full_state import copy_whole, gathered, wrong_shapes
+from streamchar.distributed.out_of_memory import at_work
 from streamchar.distributed.sharding import PLANS, Sharding, open_up
 from streamchar.errors import CheckpointError, NumericsError
 from streamchar.orchestrator.model import Prefix
@@ -60,6 +61,7 @@ class StageModule(L.LightningModule):
         self.updates: dict[str, int] = {}
         self.nonfinite_total = 0
         self.nonfinite_in_a_row = 0
+        self.step_figures: dict[str, float] = {}
 
     # Roles and optimisers
 
@@ -105,7 +107,8 @@ class StageModule(L.LightningModule):
 
     def role_backward(self, role: str, loss: Tensor) -> None:
         """Add the gradients of ``loss`` to those of ``role``; a strategy may have an engine per role."""
-        self.manual_backward(loss, role=role)
+        with at_work(f"the {role}'s backward pass"):
+            self.manual_backward(loss, role=role)
 
     def backward(self, loss: Tensor, *args: Any, role: str = "", **kwargs: Any) -> None:
         loss.backward()
@@ -128,7 +131,8 @@ class StageModule(L.LightningModule):
             self.nonfinite_in_a_row = 0
         count = self.updates.get(role, 0)
         rate = set_learning_rate(wrapped.optimizer, learning_rate_factor(count, self.total_updates(role), options))
-        (wrapped if self.keeps_time(role) else wrapped.optimizer).step()
+        with at_work(f"the {role}'s optimiser step"):
+            (wrapped if self.keeps_time(role) else wrapped.optimizer).step()
         for p in parameters:
             p.grad = None
         self.updates[role] = count + (0 if bad else 1)
@@ -176,6 +180,7 @@ class StageModule(L.LightningModule):
     def log_step(self, values: dict[str, Any], samples: int) -> None:
         """Log this iteration's figures, count it and its consumed samples; the last call of every ``training_step``."""
         plain = {k: float(v.detach()) if isinstance(v, Tensor) else float(v) for k, v in values.items()}
+        self.step_figures = plain
         self.log_dict(plain, on_step=True, on_epoch=False, sync_dist=False)
         self.iteration += 1
         advance = getattr(self.data(), "advance", None)

@@ -21,6 +21,7 @@ from callbacks.preemption import Preemption, requeue
 from callbacks.progress import ProgressLines
 from callbacks.samples import Samples
 from callbacks.sink_checkpoint import SinkCheckpoint
+from callbacks.spikes import Spikes
 from callbacks.step_logger import StepLogger
 from callbacks.step_time import StepTime
 from callbacks.throughput_probe import ThroughputProbe
@@ -103,7 +104,7 @@ def watchers(job: Fit, stops: Sequence[L.Callback]) -> list[L.Callback]:
     average = AveragedWeights(*job.ema) if options.ema else None
     weights = average.swapped if average else None
     found: list[L.Callback | None] = [
-        average, *stops, PointerLogging(samples) if options.pointer else None, SinkCheckpoint(),
+        average, *stops, Spikes(), PointerLogging(samples) if options.pointer else None, SinkCheckpoint(),
         Checkpoints(job.folder / "checkpoints", job.trainer.ckpt_every, job.trainer.keep_last, job.about),
         StepTime(), ThroughputProbe(options.probe_every, options.probe_chunks, weights),
         Samples(samples, options.samples_every, weights),

@@ -9,7 +9,8 @@ from pipelines.config.compose import compose
 from pipelines.config.geometry import geometry
 from pipelines.config.grammar import parse
 from pipelines.config.places import choices
-from pipelines.dry_run import Role, build_on_meta, bytes_per_rank, roles
+from pipelines.dry_run.memory import bytes_per_rank
+from pipelines.dry_run.roles import Role, build_on_meta, roles
 from pipelines.run import main
 
 
@@ -32,8 +33,8 @@ def test_bytes_follow_optimiser_and_sharding() -> None:
     model = torch.nn.ModuleDict({"blocks": torch.nn.ModuleList([torch.nn.Linear(8, 8, bias=False)]),
                                  "head": torch.nn.Linear(8, 8, bias=False)})
     adamw, muon, frozen = Role("r", "m", True), Role("r", "m", True, "muon"), Role("r", "m", False)
-    assert bytes_per_rank(adamw, model, 4, "ddp") == (512, 512, 1024)
-    assert bytes_per_rank(muon, model, 4, "ddp") == (512, 512, 768)
+    assert bytes_per_rank(adamw, model, 4, "ddp") == (512, 1024, 1024)
+    assert bytes_per_rank(muon, model, 4, "ddp") == (512, 1024, 768)
     assert bytes_per_rank(frozen, model, 4, "ddp") == (512, 0, 0)
     assert bytes_per_rank(adamw, model, 4, "fsdp2") == (128, 128, 256)
     assert bytes_per_rank(adamw, model, 4, "ZeRO-1") == (512, 512, 384)
