@@ -12,8 +12,8 @@ from torch import Tensor
 
 from streamchar.evaluation.records import PointerRecord, SampleVideo
 
-__all__ = ["Averaged", "Checkpointed", "HasPointerRecords", "HasStreamMemories", "Headlined", "PointerRecord",
-           "Probed", "SampleVideo", "Sampled", "Stateful"]
+__all__ = ["Averaged", "Checkpointed", "HasPointerRecords", "HasStreamMemories", "Headlined", "HasFigures",
+           "PointerRecord", "Probed", "SampleVideo", "Sampled", "Stateful"]
 
 
 @runtime_checkable
@@ -49,6 +49,13 @@ class Checkpointed(Protocol):
 
     def load_checkpoint_state(self, state: dict[str, Any]) -> None:
         """Restore it; ``extra`` is empty where the number of ranks has changed."""
+
+
+@runtime_checkable
+class HasFigures(Protocol):
+    """A module that keeps the figures of its last step, those alone that this step had."""
+
+    step_figures: dict[str, float]
 
 
 @runtime_checkable

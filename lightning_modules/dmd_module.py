@@ -9,6 +9,7 @@ import torch
 from lightning_modules.config import DmdStage
 from lightning_modules.matching_module import MatchingModule
 from lightning_modules.micro_batches import micro_batches
+from streamchar.distributed.out_of_memory import at_work
 from streamchar.objectives.conditioning import perturb
 from streamchar.orchestrator.model import Prefix
 from streamchar.rollout.denoise import denoise_chunk
@@ -49,12 +50,13 @@ class DmdModule(MatchingModule):
             conditions, prefix = self.conditions(part)
             if generator is not None:
                 key = self.key(part.index, "generator")
-                out = denoise_chunk(self.student, self.orchestrator, conditions, prefix, self.plan, key, exit_step,
-                                    stop_at_exit=True)
+                with at_work("the student's forward pass"):
+                    out = denoise_chunk(self.student, self.orchestrator, conditions, prefix, self.plan, key, exit_step,
+                                        stop_at_exit=True)
                 loss, figures = self.generator_backward(out.exit, prefix, conditions, part.audio_weight, key, share)
                 generator, values = generator + loss * share, values | figures
             key = self.key(part.index, "critic")
-            with torch.no_grad():
+            with at_work("the student's steps for the critic"), torch.no_grad():
                 out = denoise_chunk(self.student, self.orchestrator, conditions, prefix, self.plan, key, exit_step,
                                     stop_at_exit=True)
             loss, figures = self.critic_backward(out.final, prefix, conditions, part.audio_weight, key, share)

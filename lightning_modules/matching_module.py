@@ -17,6 +17,7 @@ from lightning_modules.stage_module import StageModule, levels
 from streamchar.denoiser.model import Denoiser
 from streamchar.diffusion.config import DiffusionConfig
 from streamchar.diffusion.noise import NoiseKey, scalar
+from streamchar.distributed.out_of_memory import at_work
 from streamchar.evaluation.mouth import MouthDetector
 from streamchar.evaluation.records import SampleVideo
 from streamchar.objectives.distribution_matching import MatchingLosses, critic_losses, generator_losses, renoise
@@ -110,9 +111,10 @@ class MatchingModule(StageModule):
                             exit_step: int, share: float) -> tuple[Tensor, dict[str, Any]]:
         """Teach the student where the teacher leads from one of its noise levels; returns the loss and its figures."""
         options = self.options.trajectory
-        video, audio = trajectory_losses(
-            self.student, self.teacher, self.orchestrator, conditions, prefix, clean, weight, key,
-            self.plan, exit_step, self.diffusion, options.teacher_steps)
+        with at_work("the student's start (the teacher's ODE, the student's forward pass)"):
+            video, audio = trajectory_losses(
+                self.student, self.teacher, self.orchestrator, conditions, prefix, clean, weight, key,
+                self.plan, exit_step, self.diffusion, options.teacher_steps)
         loss = (options.video_weight * video + options.audio_weight * audio).mean()
         self.role_backward("trajectory", loss * share)
         return loss.detach(), {"train/trajectory_video": video.mean(), "train/trajectory_audio": audio.mean()}
@@ -126,10 +128,11 @@ class MatchingModule(StageModule):
                            key: NoiseKey, share: float) -> tuple[Tensor, dict[str, Any]]:
         """Score a sample that carries gradient, and run its backward pass; returns the loss and its figures."""
         assert sample is not None, "the generator learns at an exit step"
-        with torch.no_grad():
+        with at_work("scoring by teacher and critic"), torch.no_grad():
             untold = self.orchestrator.prefix(conditions.without_text()) if self.diffusion.text_null else None
         scored = renoise(sample, self.orchestrator, prefix, key, self.diffusion, untold)
-        losses = generator_losses(sample, scored, self.teacher, self.critic, conditions, weight, self.diffusion)
+        with at_work("scoring by teacher and critic"):
+            losses = generator_losses(sample, scored, self.teacher, self.critic, conditions, weight, self.diffusion)
         loss = self.weighted(losses)
         self.role_backward("student", loss * share)
         return loss.detach(), {"train/generator": loss, "train/dmd_gradient_video":
@@ -142,12 +145,14 @@ class MatchingModule(StageModule):
         assert sample is not None, "the critic learns what the exit step made"
         sample = sample.detach()
         scored = renoise(sample, self.orchestrator, prefix, key, self.diffusion)
-        losses = critic_losses(self.critic, sample, scored, conditions, weight)
+        with at_work("the critic's forward pass"):
+            losses = critic_losses(self.critic, sample, scored, conditions, weight)
         loss = self.weighted(losses)
         self.role_backward("critic", loss * share)
         return loss.detach(), {"train/critic": loss, "train/critic_video": losses.video.mean(),
                                "train/critic_audio": losses.audio.mean(),
-                               **levels("train/critic_audio", losses.audio, losses.sigma)}
+                               **levels("train/critic_audio", losses.audio, losses.sigma),
+                               **levels("train/critic_video", losses.video, losses.sigma)}
 
     def finish(self, generator: Tensor | None, critic: Tensor, values: dict[str, Any], keys: list[str]) -> None:
         """Step the roles whose backward passes are done, and log."""

@@ -14,6 +14,7 @@ from lightning_modules.pointer_records import ConstantRate, pointer_records
 from lightning_modules.stage_module import StageModule, by_group, levels
 from streamchar.diffusion.config import DiffusionConfig
 from streamchar.diffusion.noise import NoiseKey
+from streamchar.distributed.out_of_memory import at_work
 from streamchar.evaluation.records import PointerRecord
 from streamchar.objectives.conditioning import perturb
 from streamchar.objectives.speech import SpeechLosses, pointer_mean, pointer_samples, speech_losses
@@ -47,7 +48,8 @@ class OrchestratorModule(StageModule):
         for part in micro_batches(batch, self.stage.accumulate):
             key = self.key(part.index, "train")
             part.conditions = perturb(part.conditions, key, self.options.drops)
-            losses = speech_losses(self.orchestrator, part, key, self.diffusion, pointer_share)
+            with at_work("the orchestrator's forward pass"):
+                losses = speech_losses(self.orchestrator, part, key, self.diffusion, pointer_share)
             share = len(part) / len(batch)
             self.constant_rate.see(part)
             loss = self._total(losses, part, pointer_share)

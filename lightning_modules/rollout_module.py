@@ -11,6 +11,7 @@ from torch import Tensor
 from lightning_modules.config import RolloutStage
 from lightning_modules.matching_module import MatchingModule
 from streamchar.diffusion.noise import scalar
+from streamchar.distributed.out_of_memory import at_work
 from streamchar.rollout.chunk_loop import ChunkResult, generate_chunk
 from streamchar.rollout.memory import StreamMemory
 from streamchar.types import RolloutBatch, tensor_map
@@ -84,9 +85,10 @@ class RolloutModule(MatchingModule):
         return self.orchestrator.config.stall_chunks
 
     def _chunk(self, memory: StreamMemory, exit_step: int, grad: bool) -> ChunkResult:
-        return generate_chunk(self.character, memory, self.plan, exit_step, exit_grad=grad,
-                              exit_feeds_memory=self.options.exit_sample_feeds_memory,
-                              iteration=self.iteration, role="rollout")
+        with at_work("the student's rollout" + (" (the chunk with gradient)" if grad else "")):
+            return generate_chunk(self.character, memory, self.plan, exit_step, exit_grad=grad,
+                                  exit_feeds_memory=self.options.exit_sample_feeds_memory,
+                                  iteration=self.iteration, role="rollout")
 
     # Persistent streams
 

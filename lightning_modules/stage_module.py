@@ -28,6 +28,7 @@ from lightning_modules.optimizers import (
 from streamchar.denoiser.model import Context
 from streamchar.diffusion.noise import NoiseKey
 from streamchar.distributed.full_state import copy_whole, gathered, wrong_shapes
+from streamchar.distributed.out_of_memory import at_work
 from streamchar.distributed.sharding import PLANS, Sharding, open_up
 from streamchar.errors import CheckpointError, NumericsError
 from streamchar.orchestrator.model import Prefix
@@ -61,6 +62,7 @@ class StageModule(L.LightningModule):
         self.nonfinite_total = 0
         self.nonfinite_in_a_row = 0
         self.figures: dict[str, float] = {}
+        self.step_figures: dict[str, float] = {}
 
     # Roles and optimisers
 
@@ -106,7 +108,8 @@ class StageModule(L.LightningModule):
 
     def role_backward(self, role: str, loss: Tensor) -> None:
         """Add the gradients of ``loss`` to those of ``role``; a strategy may have an engine per role."""
-        self.manual_backward(loss, role=role)
+        with at_work(f"the {role}'s backward pass"):
+            self.manual_backward(loss, role=role)
 
     def backward(self, loss: Tensor, *args: Any, role: str = "", **kwargs: Any) -> None:
         loss.backward()
@@ -129,7 +132,8 @@ class StageModule(L.LightningModule):
             self.nonfinite_in_a_row = 0
         count = self.updates.get(role, 0)
         rate = set_learning_rate(wrapped.optimizer, learning_rate_factor(count, self.total_updates(role), options))
-        (wrapped if self.keeps_time(role) else wrapped.optimizer).step()
+        with at_work(f"the {role}'s optimiser step"):
+            (wrapped if self.keeps_time(role) else wrapped.optimizer).step()
         for p in parameters:
             p.grad = None
         self.updates[role] = count + (0 if bad else 1)
@@ -180,7 +184,8 @@ class StageModule(L.LightningModule):
         Not every iteration has every figure (the generator's, or a noise level's): a logged row holds the newest value
         of each since the row before.
         """
-        self.figures |= {k: float(v.detach()) if isinstance(v, Tensor) else float(v) for k, v in values.items()}
+        self.step_figures = {k: float(v.detach()) if isinstance(v, Tensor) else float(v) for k, v in values.items()}
+        self.figures |= self.step_figures
         if self.trainer._results is not None:
             self.trainer._results.reset()  # Lightning would repeat a figure's last value in every later row
         self.log_dict(self.figures, on_step=True, on_epoch=False, sync_dist=False)

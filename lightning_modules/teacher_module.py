@@ -14,6 +14,7 @@ from lightning_modules.micro_batches import micro_batches
 from lightning_modules.pointer_records import ConstantRate, pointer_records
 from lightning_modules.stage_module import StageModule, by_group, levels
 from streamchar.diffusion.noise import NoiseKey
+from streamchar.distributed.out_of_memory import at_work
 from streamchar.evaluation.records import PointerRecord, SampleVideo
 from streamchar.objectives.conditioning import perturb
 from streamchar.objectives.drops import DropConfig
@@ -61,8 +62,9 @@ class TeacherModule(StageModule):
         for part in micro_batches(batch, self.stage.accumulate):
             key = self.key(part.index, "train")
             part.conditions = perturb(part.conditions, key, self.options.drops)
-            losses = joint_losses(self.teacher, self.orchestrator, part, key, self.diffusion, self.options.drops,
-                                  self.learns_orchestrator, with_pointer=self.learns_orchestrator)
+            with at_work("the teacher's forward pass"):
+                losses = joint_losses(self.teacher, self.orchestrator, part, key, self.diffusion, self.options.drops,
+                                      self.learns_orchestrator, with_pointer=self.learns_orchestrator)
             share = len(part) / len(batch)
             self.constant_rate.see(part)
             loss = self._total(losses, part)

@@ -21,6 +21,7 @@ from callbacks.preemption import Preemption, requeue
 from callbacks.progress import ProgressLines
 from callbacks.samples import Samples
 from callbacks.sink_checkpoint import SinkCheckpoint
+from callbacks.spikes import Spikes
 from callbacks.step_logger import StepLogger
 from callbacks.step_time import StepTime
 from callbacks.system_load import SystemLoad
@@ -109,7 +110,7 @@ def watchers(job: Fit, stops: Sequence[L.Callback]) -> list[L.Callback]:
     weights = average.swapped if average else None
     keep = files.Keep(job.trainer.keep_last, job.trainer.keep_every, job.trainer.best, job.trainer.best_is == "largest")
     found: list[L.Callback | None] = [
-        Watchdog(job.folder / "stacks", hang_s) if hang_s else None, average, *stops,
+        Watchdog(job.folder / "stacks", hang_s) if hang_s else None, average, *stops, Spikes(),
         PointerLogging(samples) if options.pointer else None, SinkCheckpoint(),
         Checkpoints(job.folder / "checkpoints", job.trainer.ckpt_every, keep, job.about),
         StepTime(), SystemLoad(), ThroughputProbe(options.probe_every, options.probe_chunks, weights),

@@ -72,7 +72,7 @@ def _main(argv: list[str]) -> None:
         print(to_yaml(_topic(cfg, line.topic)), end="")
         return
     if "--dry-run" in line.flags:
-        from pipelines.dry_run import dry_run
+        from pipelines.dry_run.plan import dry_run
 
         dry_run(cfg, console)
         return

@@ -23,3 +23,11 @@ class AdmissionError(StreamCharError):
 
 class NumericsError(StreamCharError):
     """Training met non-finite values too often in a row to go on."""
+
+
+class DeviceMemoryError(StreamCharError):
+    """The device's memory did not suffice. ``doing``: what was being computed, with the role's name."""
+
+    def __init__(self, doing: str, cause: str, remedy: str = "") -> None:
+        self.doing, self.cause = doing, cause
+        super().__init__(f"out of memory in {doing} ({cause})" + (f"; {remedy}" if remedy else ""))

@@ -19,10 +19,12 @@ from pipelines.config.compose import to_yaml
 from pipelines.config.places import CHECKOUT
 from pipelines.config.schema import RunConfig
 from pipelines.fitting import Fit, fit
+from pipelines.memory_advice import memory_advice
 from pipelines.provenance import code_state
 from pipelines.resume import find_start, settings
 from pipelines.run_directory import RunDirectory, global_rank, write_atomically
 from pipelines.tracking import open_loggers
+from streamchar.errors import DeviceMemoryError
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +34,7 @@ def run(cfg: RunConfig, directory: RunDirectory) -> bool:
 
     Raises:
         InputError: missing inputs, settings that differ from the checkpoint's, a checkpoint of another architecture.
+        DeviceMemoryError: naming the role whose work did not fit, and the options that would help most.
         KeyboardInterrupt: after Ctrl-C; the state was saved.
     """
     stage, folder = cfg.stage, directory.stage(cfg.stage)
@@ -51,7 +54,10 @@ def run(cfg: RunConfig, directory: RunDirectory) -> bool:
         loggers = open_loggers(cfg.callbacks.tracking, directory, stage, done, science(cfg, stage, module))
         average = (options.ema_decay, options.average_from())
         job = Fit(stage, folder, steps, cfg.trainer, cfg.callbacks, average, start, about)
-        complete = fit(job, module, data, loggers)
+        try:
+            complete = fit(job, module, data, loggers)
+        except DeviceMemoryError as error:
+            raise DeviceMemoryError(error.doing, error.cause, memory_advice(cfg, stage)) from error
         del module, data
         gc.collect()
         if not complete:

@@ -38,3 +38,11 @@ def step_flops(config: DenoiserConfig, clock: ChunkClock, window: WindowConfig,
     """One denoising step of one sample with cached context."""
     t = chunk_tokens(config, clock, window, grid)
     return _tokens_flops(config, t["video"], t["audio"], sum(t.values()))
+
+
+def context_backward_flops(config: DenoiserConfig, clock: ChunkClock, window: WindowConfig, grid: int) -> int:
+    """The backward pass of :func:`context_flops`: twice that, but of the last block only keys and values are used."""
+    t = chunk_tokens(config, clock, window, grid)
+    tokens = t["ref"] + t["sink"] + t["motion"] + t["past_audio"]
+    one = context_flops(config, clock, window, grid) // config.layers
+    return 2 * ((config.layers - 1) * one + 2 * 2 * config.width**2 * tokens)

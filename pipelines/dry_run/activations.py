@@ -1,0 +1,73 @@
+"""Bytes that live during a step alone: what passes keep for their backward, scoring's caches, copies in bf16."""
+
+from __future__ import annotations
+
+import torch
+
+from pipelines.config.geometry import Geometry
+from pipelines.config.schema import RunConfig
+from pipelines.dry_run.memory import FP32, World
+from pipelines.dry_run.roles import Role, with_channels
+from streamchar.denoiser.activation_bytes import Kept, cache_bytes, kept_bytes
+from streamchar.orchestrator.size import block_bytes, prefix_bytes
+
+
+def narrow(cfg: RunConfig) -> int:
+    """Bytes of a number in matrix products."""
+    return 2 if cfg.trainer.precision == "bf16-mixed" else 4
+
+
+def samples(cfg: RunConfig, stage: str) -> int:
+    """Samples of a micro-batch on a rank; streams of a rollout are never split."""
+    options = getattr(cfg.stages, stage)
+    size = options.batch_size or cfg.data.batch_size
+    return size if stage == "rollout" else -(-size // max(options.accumulate, 1))
+
+
+def activation_bytes(cfg: RunConfig, shape: Geometry, stage: str, role: Role) -> Kept:
+    """What a role needs in a step beside its weights, gradients and states.
+
+    A trained one keeps its pass with gradient (a denoiser's: context and one step); a denoiser that only scores or
+    samples keeps the keys and values of one context.
+    """
+    count, n, mode = samples(cfg, stage), narrow(cfg), cfg.trainer.activations
+    if role.average:
+        return Kept(0, 0)
+    if role.model == "orchestrator":
+        if not role.trained:
+            return Kept(0, 0)
+        at = cfg.orchestrator, shape.clock, cfg.window, n, mode
+        # the block at the drawn noise level and, for the pointer, at t = 0
+        kept = count * (prefix_bytes(*at) + 2 * block_bytes(*at))
+        return Kept(kept, kept)
+    denoiser = with_channels(cfg, shape)
+    sizes = cfg.student.of(denoiser) if role.model == "student" else denoiser
+    at_all = sizes, shape.clock, cfg.window, shape.grid, n
+    if not role.trained:
+        return Kept(count * cache_bytes(*at_all), 0)
+    sample = kept_bytes(*at_all, mode, role.rank)
+    return Kept(count * sample.whole, count * sample.late)
+
+
+def copy_bytes(cfg: RunConfig, role: Role, model: torch.nn.Module, where: World) -> int:
+    """Weights in bf16 that last for a step: autocast's copies of what learns (adapters: of their base, once for each
+    pass that is kept), or the blocks that FSDP2 gathers, two at a time, with one block's whole gradients."""
+    if role.average:
+        return 0
+    if where.sharding == "fsdp2" or (where.sharding == "ZeRO-3" and role.trained):
+        blocks = _largest_block(model)
+        return blocks * (2 * narrow(cfg) + (FP32 if role.trained else 0))
+    if narrow(cfg) == 4 or not role.trained:
+        return 0
+    whole = sum(p.numel() for p in model.parameters())
+    if not role.rank:
+        return 2 * whole
+    passes = 2 if cfg.trainer.activations == "keep" else 0
+    return 2 * (passes * whole + sum(size for _, size, _ in role.parameters(model)))
+
+
+def _largest_block(model: torch.nn.Module) -> int:
+    named = dict(model.named_modules())
+    blocks = named.get("blocks") or named.get("llm.layers")
+    assert blocks is not None
+    return max(sum(p.numel() for p in block.parameters()) for block in blocks.children())
