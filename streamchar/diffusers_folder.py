@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from math import prod
 from pathlib import Path
 from typing import Any
 
 from streamchar.errors import InputError
 
 PARTS = {"WanTransformer3DModel": "transformer", "AutoencoderKLWan": "vae", "AutoencoderKLLTX2Audio": "audio_vae",
-         "LTX2Vocoder": "vocoder", "LTX2VocoderWithBWE": "vocoder"}
+         "LTX2Vocoder": "vocoder"}
 """Model classes that are read, and where each lies in the folder of a whole pipeline."""
 
 
@@ -51,6 +52,22 @@ def wan_vae_layout(config: Mapping[str, Any], origin: str) -> tuple[int, int]:
     if frames != 4:
         raise InputError(f"{origin} is a video autoencoder of {frames} frames per latent; chunks are made of 4")
     return config.get("z_dim", 16), 2 ** len(halvings) * (config.get("patch_size") or 1)
+
+
+def ltx2_layout(vae: Mapping[str, Any], vocoder: Mapping[str, Any], origin: str) -> tuple[int, float, int]:
+    """(channels, latents per second, samples per second) of LTX-2's sound autoencoder and vocoder with these settings.
+
+    Raises:
+        InputError: if one does not go on where the other ends.
+    """
+    rate, hop, mels = vae["sample_rate"], vae["mel_hop_length"], vae["mel_bins"]
+    samples = prod(vocoder["upsample_factors"])
+    out = vocoder["output_sampling_rate"]
+    if samples * rate != hop * out or vocoder["in_channels"] != vae["output_channels"] * mels or mels % 4:
+        raise InputError(f"{origin}: the autoencoder has {vae['output_channels']} x {mels} mel bands at {rate / hop:g} "
+                         f"frames/s, the vocoder takes {vocoder['in_channels']} and makes {samples} samples a frame at "
+                         f"{out} Hz; take both from one pipeline")
+    return vae["latent_channels"] * mels // 4, rate / hop / 4, out
 
 
 def _read(folder: Path) -> dict[str, Any]:

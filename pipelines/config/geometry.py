@@ -7,11 +7,6 @@ from dataclasses import dataclass
 from pipelines.config.schema import RunConfig
 from streamchar.clock import ChunkClock
 
-SAMPLE_RATE = 16000
-"""Sound samples per second of both audio codecs."""
-_LYRA_CHANNELS = 64
-_FRAMES_PER_SECOND = {"mel": 100.0, "lyra": 50.0}
-
 
 @dataclass(frozen=True)
 class Geometry:
@@ -29,8 +24,7 @@ def geometry(cfg: RunConfig) -> Geometry:
     Raises:
         InputError: if the clock's numbers do not fit together, or a codec's folder is not there.
     """
-    audio = cfg.codec.audio
-    clock = cfg.clock.chunk_clock(_FRAMES_PER_SECOND[audio.kind] / audio.stack, SAMPLE_RATE)
-    channels = _LYRA_CHANNELS * audio.stack if audio.kind == "lyra" else audio.channels
+    channels, latent_rate, sample_rate = cfg.codec.audio.layout()
+    clock = cfg.clock.chunk_clock(latent_rate, sample_rate)
     video_channels, stride = cfg.codec.video.layout()
     return Geometry(clock, cfg.data.size // stride, video_channels, channels)

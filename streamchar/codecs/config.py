@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from streamchar.diffusers_folder import diffusers_config, wan_vae_layout
+from streamchar.diffusers_folder import diffusers_config, ltx2_layout, wan_vae_layout
 from streamchar.errors import InputError
 
 
@@ -61,10 +61,11 @@ class VideoCodecConfig:
 class AudioCodecConfig:
     """Sound to latents and back."""
 
-    kind: Literal["mel", "lyra"] = "mel"
-    """mel: log-mel frames and a PCA fitted in seconds, with an untrained vocoder; lyra: speech codec from ``path``."""
+    kind: Literal["mel", "lyra", "ltx2"] = "mel"
+    """mel: log-mel frames and a PCA fitted in seconds, with an untrained vocoder; lyra: speech codec from ``path``;
+    ltx2: LTX-2's sound autoencoder and vocoder from ``path`` (25 Hz x 128, 24 kHz; sound lags by .2 s)."""
     channels: int = 96
-    """Channels of a mel latent (lyra has 64 x stack of its own, whatever is written here)."""
+    """Channels of a mel latent (lyra has 64 x stack, ltx2 128 of its own, whatever is written here)."""
     stack: int = 4
     """Frames per latent: 10 ms mel frames (4 = 25 Hz latents) or 20 ms lyra frames (2 = 25 Hz x 128)."""
     mels: int = 80
@@ -78,7 +79,22 @@ class AudioCodecConfig:
     iterations: int = 8
     """Phase iterations per latent of the vocoder; more sound better and cost more."""
     path: str | None = None
-    """Folder of the lyra tflite files."""
+    """lyra: folder of its tflite files. ltx2: folder of a pipeline in diffusers' layout, with ``audio_vae/`` and
+    ``vocoder/``."""
+
+    def layout(self) -> tuple[int, float, int]:
+        """(channels, latents per second, samples per second).
+
+        Raises:
+            InputError: where they are told by files that are not there.
+        """
+        if self.kind == "ltx2":
+            folder = str(self.path)
+            vae, vocoder = diffusers_config(folder, "AutoencoderKLLTX2Audio"), diffusers_config(folder, "LTX2Vocoder")
+            return ltx2_layout(vae, vocoder, folder)
+        if self.kind == "lyra":
+            return 64 * self.stack, 50.0 / self.stack, 16000
+        return self.channels, 100.0 / self.stack, 16000
 
     def problems(self) -> list[str]:
         """Everything that is wrong with these values, in words."""
@@ -97,6 +113,11 @@ class AudioCodecConfig:
             found.append(f"codec.audio.whiten={self.whiten} must be in [0, 1]")
         if self.kind == "lyra" and not self.path:
             found.append("codec.audio.path must name the folder of the lyra tflite files")
+        if self.kind == "ltx2":
+            try:
+                self.layout()
+            except InputError as error:
+                found.append(f"codec.audio.path: {error}")
         return found
 
 

@@ -17,6 +17,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from streamchar.codecs.config import AudioCodecConfig, CodecConfig, VideoCodecConfig
+from streamchar.codecs.ltx2_audio import Ltx2AudioCodec
 from streamchar.codecs.lyra import LyraCodec
 from streamchar.codecs.mel import MelCodec
 from streamchar.codecs.no_pictures import NoPictures
@@ -30,7 +31,7 @@ __all__ = ["AudioCodecConfig", "CodecConfig", "Codecs", "VideoCodecConfig", "bui
            "codec_state", "fit_codecs", "load_codec", "save_codec"]
 
 CLASSES: dict[str, Any] = {c.kind: c for c in (PcaVideoCodec, Taef2Codec, WanVaeCodec, NoPictures, MelCodec,
-                                                LyraCodec)}
+                                                LyraCodec, Ltx2AudioCodec)}
 
 
 @dataclass

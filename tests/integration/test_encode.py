@@ -26,7 +26,7 @@ from streamchar.clock import ChunkClock
 from streamchar.codecs.store import load_codec
 from streamchar.errors import DataError, InputError
 from streamchar.orchestrator.text import SpelledWords
-from tests.diffusers_models import wan_vae
+from tests.diffusers_models import ltx2_audio, wan_vae
 from tests.loopback import serve
 
 FPS, RATE, SIZE = 25, 16000, 32
@@ -103,11 +103,14 @@ def test_latents_are_the_codecs_own_encodings_of_the_chunks(shards):
     torch.testing.assert_close(swing, truth, atol=0.02, rtol=0)
 
 
-def test_latents_of_wan_are_its_autoencoders_own(shards):
+def test_latents_of_wan_and_ltx2_are_their_autoencoders_own(shards):
     vae = wan_vae(shards.parent)
+    ltx2_audio(shards.parent)
     cfg = config(shards, latent_dtype="float32", max_clips=2)
     cfg.codec.video = replace(cfg.codec.video, kind="wan", path=str(shards.parent))
-    store, _, codecs = open_store(cfg, run(cfg))
+    cfg.codec.audio = replace(cfg.codec.audio, kind="ltx2", path=str(shards.parent))
+    store, clock, codecs = open_store(cfg, run(cfg))
+    assert (clock.sample_rate, store.clips[0].audio(0).shape) == (24000, (4 * 17, 32))
     latents = torch.from_numpy(store.clips[0].video(0)[:1].copy())
     assert latents.shape == (1, 6, 5, 2, 2) and codecs["video"].spatial_stride == 16
     mean, std = (torch.tensor(vae.config[f"latents_{n}"]).view(1, -1, 1, 1, 1) for n in ("mean", "std"))
