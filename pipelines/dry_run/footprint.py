@@ -43,7 +43,7 @@ class Footprint:
 
 def footprint(cfg: RunConfig, stage: str, models: dict[str, torch.nn.Module] | None = None) -> Footprint:
     """Sizes of a training stage; of any other, its weights alone."""
-    shape, where = geometry(cfg), world(cfg)
+    shape, where = geometry(cfg), world(cfg) if hasattr(cfg.stages, stage) else World(1, "single", 1)
     models = models or build_on_meta(cfg, shape)
     found = [_role_bytes(cfg, shape, stage, role, models[role.model], where) for role in roles(cfg, stage)]
     always = sum(r.lasting + r.copies for r in found)

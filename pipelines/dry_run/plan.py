@@ -47,7 +47,7 @@ def _memory_table(cfg: RunConfig, stages: list[str], models: dict[str, torch.nn.
 
 
 def _work_table(cfg: RunConfig, shape: Geometry, stages: list[str], where: World) -> Table:
-    table = Table("", "samples x ranks", "useful", "again", "no gradient", "useful share", box=box.SIMPLE,
+    table = Table("", "samples", "useful", "again", "no gradient", "useful share", box=box.SIMPLE,
                   padding=(0, 1, 0, 0), pad_edge=False,
                   title="Work of one iteration on one rank",
                   title_justify="left")

@@ -2,7 +2,7 @@
 
 ``wide``: what stays float32 under autocast (the residual stream and norms); ``narrow``: bytes of what matrix products
 take. A linear layer whose input autocast has to halve keeps a copy of its own. Attention is a fused kernel, which keeps
-queries, keys, values and its output, and no scores.
+queries, keys, values and its output, and no scores. Cross-attention to captions is not counted.
 
 Shape suffixes: N tokens of a pass, K keys it attends to, D width, F hidden width of an expert.
 """
