@@ -22,7 +22,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -223,6 +223,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--engine", choices=NAMED, action="append",
                         help="default: bf16, compiled, fp8; on a CPU plain, bf16, graphs")
     parser.add_argument("--chunks", type=int, default=200, help="of the stream; 437 are ten minutes")
+    parser.add_argument("--first-frames", type=int, default=0, help="frames of the first chunk; 0: as all others")
     parser.add_argument("--device", default="cuda" if gpu else "cpu")
     parser.add_argument("--no-peer", action="store_true")
     parser.add_argument("--predict", action="store_true", help="print the floor and measure nothing")
@@ -237,6 +238,7 @@ def main() -> int:
     device, tiny = torch.device(options.device), options.preset == "tiny"
     size = "tiny" if tiny else options.size or "512x512"
     spec, grid = PRESETS[options.preset], grid_of(options.preset, size)
+    spec = replace(spec, clock=replace(spec.clock, first_frames=options.first_frames))
     commit = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=Path(__file__).resolve().parent,
                             text=True, capture_output=True, check=False).stdout.strip() or "no git"
     print(f"Command: python benchmarks/stream.py {' '.join(sys.argv[1:])}\nCommit {commit}, "

@@ -47,6 +47,7 @@ class Conditions:
     history (B, Th, Ca), history_mask (B, Th): voice anchor then latest sound, right-aligned (the last latent is the
     newest); history_time (B, Th): seconds of each latent's start relative to the chunk's start, negative.
     audio_time (B, Ta): seconds of each of the chunk's audio latents' start relative to the chunk's start.
+    video_latents: latents of the chunk itself where it is shorter than the clock's; None = as the clock says.
     """
 
     ref: Tensor
@@ -65,6 +66,7 @@ class Conditions:
     history_mask: Tensor
     history_time: Tensor
     audio_time: Tensor
+    video_latents: int | None = None
 
     def to(self, device: torch.device | str) -> Conditions:
         """A copy with every tensor on ``device``."""

@@ -52,4 +52,4 @@ class WindowConfig:
 
     def audio_time(self, clock: ChunkClock, k: int) -> list[float]:
         """Start of each of chunk ``k``'s audio latents relative to the chunk's start, in seconds."""
-        return [clock.audio_offset(k) + i / clock.audio_rate for i in range(clock.audio_latents)]
+        return [clock.audio_offset(k) + i / clock.audio_rate for i in range(clock.carried(k))]

@@ -60,6 +60,7 @@ def run(cfg: RunConfig, directory: RunDirectory) -> None:
     out = Path(cfg.stream.out) if cfg.stream.out else directory.stage("stream") / "clip.mp4"
     check_files(cfg)
     character, own = _character(cfg, directory)
+    character = replace(character, clock=replace(character.clock, first_frames=cfg.stream.first_frames))
     device = device_of(character.denoiser)
     engine = named_plan(cfg.stream.engine, device.type)
     character = accelerate(character, engine)

@@ -141,9 +141,10 @@ class Denoiser(nn.Module):
         audio = self.audio_in(noisy.audio) + self.group_embedding["audio"] + c_a
         grid = tuple(n // self.config.patch for n in noisy.video.shape[-2:])
         if self.frame_condition is not None:
-            video = video + self.frame_condition(c_a, audio_time).repeat_interleave(grid[0] * grid[1], dim=1)
-        places = torch.cat((self.positions.noisy_video(grid[0], grid[1], audio.device).expand(audio.shape[0], -1, -1),
-                            self.positions.noisy_audio(audio_time)), dim=1)
+            each = self.frame_condition(c_a, audio_time)[:, :noisy.video.shape[2]]
+            video = video + each.repeat_interleave(grid[0] * grid[1], dim=1)
+        pictures = self.positions.noisy_video(noisy.video.shape[2], grid[0], grid[1], audio.device)
+        places = torch.cat((pictures.expand(audio.shape[0], -1, -1), self.positions.noisy_audio(audio_time)), dim=1)
         x = self._residual(torch.cat((video, audio.to(video.dtype)), dim=1))
         rope, count = self._rope(places, x.device), video.shape[1]
         embedded, modulation = self._time(sigma)

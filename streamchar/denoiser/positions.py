@@ -46,9 +46,9 @@ class TokenPositions:
                 self._grids[key] = video_grid(times, height, width)[None].to(device)
         return self._grids[key]
 
-    def noisy_video(self, height: int, width: int, device: torch.device) -> Tensor:
-        """(1, Tv h w, 3)."""
-        return self._grid(self.video_times, height, width, device, "noisy")
+    def noisy_video(self, count: int, height: int, width: int, device: torch.device) -> Tensor:
+        """(1, count h w, 3)."""
+        return self._grid(self.video_times[:count], height, width, device, count)
 
     def noisy_audio(self, audio_time: Tensor) -> Tensor:
         """(B, Ta) start seconds -> (B, Ta, 3)."""

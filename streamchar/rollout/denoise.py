@@ -27,8 +27,8 @@ def start_noise(conditions: Conditions, denoiser: Denoiser, key: Draws) -> Laten
     """The chunk's noise at step 0."""
     clock, (_, c, _, h, w) = denoiser.clock, conditions.ref.shape
     device = conditions.ref.device
-    video = key.normal((c, clock.video_latents, h, w), "video", device)
-    audio = key.normal((clock.audio_latents, denoiser.config.audio_channels), "audio", device)
+    video = key.normal((c, conditions.video_latents or clock.video_latents, h, w), "video", device)
+    audio = key.normal((conditions.audio_time.shape[1], denoiser.config.audio_channels), "audio", device)
     return Latents(video, audio)
 
 

@@ -68,6 +68,9 @@ class JoinedMemory:
     def conditions(self) -> tuple[Conditions, Tensor]:
         """As :meth:`StreamMemory.conditions`, of all streams."""
         parts, bases = zip(*(m.conditions() for m in self.members), strict=True)
+        if len({c.video_latents for c in parts}) > 1:
+            raise ValueError("a shorter first chunk cannot be generated together with whole ones: streams that are "
+                             "joined need a clock without first_frames")
         return _stacked(parts), torch.cat(bases)
 
     def advance(self, latents: Latents, predicted: Tensor, rate: float) -> None:
@@ -79,10 +82,12 @@ class JoinedMemory:
 
 def _stacked(parts: Sequence[Conditions]) -> Conditions:
     """Conditions of single streams as one batch."""
-    values: dict[str, Tensor | Text] = {}
+    values: dict[str, Tensor | Text | int | None] = {}
     for field in fields(Conditions):
         column = [getattr(part, field.name) for part in parts]
-        if isinstance(column[0], Text):
+        if field.name == "video_latents":
+            values[field.name] = column[0]
+        elif isinstance(column[0], Text):
             values[field.name] = Text(torch.cat([t.ids for t in column]), torch.cat([t.mask for t in column]))
         else:
             values[field.name] = torch.cat(column)

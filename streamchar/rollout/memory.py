@@ -145,18 +145,19 @@ class StreamMemory:
             torch.ones(size, dtype=torch.bool, device=device),
             torch.tensor([s.cursor for s in splits], device=device),
             torch.cat((self.anchor, self.recent), dim=1), torch.cat((self.anchor_mask, self.recent_mask), dim=1),
-            rows, audio_time)
+            rows, audio_time, clock.latents(k) if clock.latents(k) < clock.video_latents else None)
         return conditions, torch.tensor([float(s.base) for s in splits], device=device)
 
     def advance(self, latents: Latents, predicted: Tensor, rate: float) -> None:
         """Take in a finished chunk: ``latents`` detached, ``predicted`` (B,) absolute end position in units."""
         owned = self.clock.audio_owned(self.chunk)
         video, audio = latents.video.detach(), latents.audio.detach()[:, :owned]
-        if self.use_sink:
+        whole = video.shape[2] == self.clock.video_latents  # a shorter first chunk is no sink: the next one is
+        if self.use_sink and whole:
             fill = (~self.has_sink).reshape(-1, 1, 1, 1, 1)
             self.sink = torch.where(fill, video[:, :, :self.window.sink_latents], self.sink)
             self.has_sink = torch.ones_like(self.has_sink)
-        self.motion = video[:, :, video.shape[2] - self.window.motion_latents:]
+        self.motion = self._last_motion(video)
         self.has_motion = torch.ones_like(self.has_motion)
         size = self.recent.shape[1]
         self.recent = torch.cat((self.recent, audio), dim=1)[:, -size:]
@@ -164,16 +165,24 @@ class StreamMemory:
         self._move_pointer(predicted, rate)
         self.chunk += 1
 
+    def _last_motion(self, video: Tensor) -> Tensor:
+        """The last latents; before a shorter first chunk began, it stood still."""
+        missing = self.window.motion_latents - video.shape[2]
+        if missing > 0:
+            return torch.cat((video[:, :, :1].expand(-1, -1, missing, -1, -1), video), dim=2)
+        return video[:, :, video.shape[2] - self.window.motion_latents:]
+
     def _move_pointer(self, predicted: Tensor, rate: float) -> None:
         before, lengths = self.pointer, self.lengths
         done_before = before >= lengths
-        after = advance(before, predicted.float(), rate, float(self.clock.chunk_seconds), lengths)
+        seconds = float(self.clock.seconds(self.chunk))
+        after = advance(before, predicted.float(), rate, seconds, lengths)
         after = torch.where(lengths - after < END_TOLERANCE, lengths, after)
         self.stalled = torch.where((after - before < 1e-3) & ~done_before, self.stalled + 1, 0)
         self.quiet = torch.where(done_before, self.quiet + 1, self.quiet)
         self.pointer = after
         shifted = self.trace.clone()
-        shifted[:, :, 0] -= float(self.clock.chunk_seconds)
+        shifted[:, :, 0] -= seconds
         newest = torch.stack((torch.zeros_like(after), after), dim=1)[:, None]
         keep = 2 + int(self.window.recent_s / float(self.clock.chunk_seconds)) + 1
         self.trace = torch.cat((shifted, newest), dim=1)[:, -keep:]

@@ -25,6 +25,8 @@ class StreamConfig:
     """The mp4 to write. Not given: ``stream/clip.mp4`` of the run."""
     steps: int | None = None
     """Denoising steps per chunk. Not given: what the model was trained for (student few, teacher many)."""
+    first_frames: int = 0
+    """Frames of the first chunk, 1 + 4 n: fewer than the others' let a stream be heard sooner. 0: as the others."""
     seconds: float | None = None
     """Upper limit of the clip's length. Not given: until the transcript is said, at most ``limit_s``."""
     limit_s: float = 30.0
@@ -58,6 +60,8 @@ class StreamConfig:
             found.append(f"stream.steps={self.steps} must be at least 1")
         if (self.seconds is not None and self.seconds <= 0) or self.limit_s <= 0:
             found.append(f"stream.seconds={self.seconds} and stream.limit_s={self.limit_s} must be positive")
+        if self.first_frames and (self.first_frames < 5 or (self.first_frames - 1) % 4):
+            found.append(f"stream.first_frames={self.first_frames} must be 0 or 1 + 4 n, for example 17")
         if self.engine not in ENGINES:
             found.append(f"stream.engine={self.engine} must be one of {', '.join(ENGINES)}")
         if self.lead_s < 0:

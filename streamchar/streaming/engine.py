@@ -130,7 +130,9 @@ def warm_up(character: Character, memory: StreamMemory, plans: Iterable[SamplePl
     """
     with torch.no_grad():
         for plan in {(p.sink_latents, p.motion_latents): p for p in plans}.values():  # steps share one graph
-            generate_chunk(character, memory.copy(), plan)
+            copied = memory.copy()
+            for _ in range(1 if memory.chunk or not character.clock.first_frames else 2):  # the first may be shorter
+                generate_chunk(character, copied, plan)
 
 
 def to_fp8(denoiser: Denoiser) -> int:

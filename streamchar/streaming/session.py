@@ -65,7 +65,7 @@ class StreamSession:
         self.clock, self.sinks, self.conductor = clock, list(sinks), conductor
         self.decoder = ChunkDecoder(video_codec, audio_codec, len(self.sinks), beside=overlap)
         self.words = list(transcript_words) if transcript_words is not None else None
-        self.record = TimingRecord(float(clock.chunk_seconds), streams=len(self.sinks))
+        self.record = TimingRecord(float(clock.chunk_seconds), len(self.sinks), float(clock.seconds(0)))
         self.pointers: list[list[float]] = [[] for _ in sinks]
         self.done = [False] * len(self.sinks)
         self._closed = [False] * len(self.sinks)

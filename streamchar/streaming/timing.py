@@ -39,10 +39,15 @@ class ChunkTiming:
 
 @dataclass
 class TimingRecord:
-    """The record of one session. ``chunk_s``: playback seconds per chunk; ``prompt_s``: preparing picture and voice."""
+    """The record of one session.
+
+    chunk_s: playback seconds per chunk, ``first_s`` of the first one where that is shorter. prompt_s: preparing
+    picture and voice.
+    """
 
     chunk_s: float
     streams: int = 1
+    first_s: float | None = None
     prompt_s: float = 0.0
     chunks: list[ChunkTiming] = field(default_factory=list)
 
@@ -55,12 +60,15 @@ class TimingRecord:
             return {}
         totals = np.array([c.total for c in self.chunks])
         first = self.chunks[0].ready
-        late = np.array([c.ready - first - k * self.chunk_s for k, c in enumerate(self.chunks)])
-        out = {"chunks": len(totals), "streams": self.streams, "playback_s": len(totals) * self.chunk_s,
+        shorter = self.chunk_s - (self.chunk_s if self.first_s is None else self.first_s)
+        playback = len(totals) * self.chunk_s - shorter
+        due = [first + k * self.chunk_s - shorter * (k > 0) for k in range(len(totals))]
+        late = np.array([c.ready - d for c, d in zip(self.chunks, due, strict=True)])
+        out = {"chunks": len(totals), "streams": self.streams, "playback_s": playback,
                "first_chunk_s": first, "chunk_p50_s": float(np.percentile(totals, 50)),
                "chunk_p95_s": float(np.percentile(totals, 95)),
                "chunk_p99_s": float(np.percentile(totals, 99)), "chunk_budget_s": self.chunk_s,
-               "real_time_factor": float(totals.sum() / (len(totals) * self.chunk_s)),
+               "real_time_factor": float(totals.sum() / playback),
                "deadline_misses": int((late > 1e-6).sum()), "worst_late_s": max(float(late.max()), 0.0),
                "prompt_s": self.prompt_s}
         for name in COMPONENTS:
