@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch._dynamo.utils import counters
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -115,7 +116,7 @@ def test_fp8_changes_inner_video_layers_alone_and_the_stream_a_little() -> None:
     assert small == {f"blocks.{i}.{n}" for i in range(1, BLOCKS - 1) for n in
                      ("attn1.to_q", "attn1.to_k", "attn1.to_v", "attn1.to_out", "ffn_video.up", "ffn_video.down")}
     half = stream(accelerate(deepcopy(who), named_plan("graphs", "cpu")), FEW)
-    assert 0.001 < distance(stream(fast, FEW), half) < 0.1
+    assert 0.001 < distance(stream(fast, FEW), half) < 0.02
     assert not any(isinstance(m, Fp8Linear) for m in fast.orchestrator.modules())
 
 
@@ -189,6 +190,25 @@ def test_warming_up_records_every_plan_and_leaves_the_stream_as_it_was() -> None
     assert recorded == 2 == fast.denoiser._step.recorded  # type: ignore[attr-defined]
     theirs = [c.latents.video for c in stream_chunks(who, batch, narrow, 2)]
     assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
+
+
+def test_all_blocks_share_one_compiled_graph_for_the_context_and_one_for_the_step() -> None:
+    """More than dynamo's limit of recompiled graphs would leave later blocks uncompiled without a word."""
+    graphs = []
+
+    def compiler(graph, inputs):  # type: ignore[no-untyped-def]
+        graphs.append(graph)
+        return graph.forward
+
+    who, c, noisy = character(), tiny.conditions(), tiny.latents()
+    for block in who.denoiser.blocks:
+        block.compile(dynamic=False, backend=compiler)
+    counters.clear()
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, cache_enabled=False):
+        context = who.denoiser.encode_context(c)
+        who.denoiser(noisy, torch.ones(2), torch.zeros(2, noisy.audio.shape[1], 32), context, c.audio_time)
+    assert len(graphs) == 2 < BLOCKS and not counters["graph_break"]
+    torch.compiler.reset()
 
 
 @pytest.mark.slow
