@@ -16,6 +16,7 @@ from streamchar.denoiser.config import DenoiserConfig
 from streamchar.denoiser.student_config import StudentConfig
 from streamchar.diffusion.config import DiffusionConfig
 from streamchar.evaluation.config import EvaluateConfig
+from streamchar.hub.stored_types import KINDS
 from streamchar.orchestrator.config import OrchestratorConfig
 from streamchar.streaming.config import StreamConfig
 from streamchar.window import WindowConfig
@@ -76,14 +77,13 @@ class ExportConfig:
     out: str | None = None
     """Folder of model.safetensors and config.json. Not given: ``export/`` of the run."""
     dtype: str = "float32"
-    """Type of the stored weights: float32, bfloat16 or float16; they are loaded as float32."""
+    """Type of the stored weights: float32, bfloat16, float16 or int8 (eight bits by rows); loaded as float32."""
     prompt: bool = False
     """Whether the run's own prompt, a picture and a voice of the data, goes along: whose likeness is it?"""
 
     def problems(self) -> list[str]:
         """Everything that is wrong with these values, in words."""
-        kinds = ("float32", "bfloat16", "float16")
-        return [] if self.dtype in kinds else [f"export.dtype={self.dtype!r} must be one of {', '.join(kinds)}"]
+        return [] if self.dtype in KINDS else [f"export.dtype={self.dtype!r} must be one of {', '.join(KINDS)}"]
 
 
 @dataclass

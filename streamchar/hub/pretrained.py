@@ -6,17 +6,15 @@ import json
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from streamchar.codecs.store import codec_from_state, codec_state
 from streamchar.errors import CheckpointError
 from streamchar.hub.model_spec import ModelSpec
+from streamchar.hub.stored_types import restored, stored
 from streamchar.rollout.character import Character
 
 FORMAT = 2
-DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
-"""What the models' weights may be stored as; codecs keep their own type, which their fingerprint covers."""
 PROMPT = ("prompt/face.png", "prompt/voice.wav")
 """Picture and voice that an export may carry."""
 
@@ -25,14 +23,15 @@ def export_character(character: Character, spec: ModelSpec, folder: str | Path, 
                      dtype: str = "float32") -> Path:
     """Write ``model.safetensors``, ``config.json`` and, if given, the model card ``README.md``; returns the folder.
 
-    Each file is written beside its place and renamed, config.json last. ``dtype``: one of :data:`DTYPES`.
+    Each file is written beside its place and renamed, config.json last. ``dtype``: how the models' weights are stored,
+    one of ``stored_types.KINDS``; codecs keep their own type, which their fingerprint covers.
     """
     from safetensors.torch import save_file
 
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    kind = DTYPES[dtype]
-    tensors = _prefixed("denoiser", character.denoiser, kind) | _prefixed("orchestrator", character.orchestrator, kind)
+    tensors = stored({f"{name}.{k}": v for name, model in (("denoiser", character.denoiser), (
+        "orchestrator", character.orchestrator)) for k, v in model.state_dict().items()}, dtype)
     codecs = {}
     for name, codec in (("video_codec", character.video_codec), ("audio_codec", character.audio_codec)):
         codecs[name], weights = codec_state(codec)
@@ -56,7 +55,7 @@ def from_pretrained(folder: str | Path) -> Character:
     folder = Path(folder)
     try:
         config = json.loads((folder / "config.json").read_text())
-        tensors = load_file(str(folder / "model.safetensors"))
+        tensors = restored(load_file(str(folder / "model.safetensors")))
     except FileNotFoundError as error:
         raise CheckpointError(f"{folder} is no exported model: {Path(str(error.filename)).name} is missing; "
                               "stage=export out=DIR writes one") from error
@@ -86,11 +85,6 @@ def load_weights(module: nn.Module, weights: dict[str, Tensor], origin: str) -> 
                               "use the config.yaml they were trained with, or, if an older version made them, "
                               "train under another name=")
     module.load_state_dict(weights)
-
-
-def _prefixed(name: str, module: nn.Module, dtype: torch.dtype) -> dict[str, Tensor]:
-    return {f"{name}.{k}": v.detach().cpu().to(dtype if v.is_floating_point() else v.dtype).contiguous()
-            for k, v in module.state_dict().items()}
 
 
 def _under(tensors: dict[str, Tensor], name: str) -> dict[str, Tensor]:
