@@ -42,15 +42,19 @@ class _How:
     static: bool
     pool: Any = None
 
-    def call(self, fn: Callable[..., Any], **options: Any) -> Callable[..., Any]:
-        """``fn`` in that precision; as a :class:`StaticCall` with ``options`` where calls are static."""
+    def call(self, fn: Callable[..., Any], lend: bool = False, **options: Any) -> Callable[..., Any]:
+        """``fn`` in that precision; as a :class:`StaticCall` with these options where calls are static.
+
+        What is lent must outlive other graphs' replays, also of those that were recorded before it and whose passing
+        results may lie anywhere in the shared memory: who lends has memory of its own.
+        """
 
         def run(*arguments: Any) -> Any:
             # autocast's cache would keep alive what a graph has recorded
             with torch.autocast(self.device_type, torch.bfloat16, enabled=self.bf16, cache_enabled=False):
                 return fn(*arguments)
 
-        return StaticCall(run, pool=self.pool, **options) if self.static else run
+        return StaticCall(run, lend=lend, pool=None if lend else self.pool, **options) if self.static else run
 
 
 class FastDenoiser(Denoiser):
