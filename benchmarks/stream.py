@@ -9,14 +9,16 @@ safetensors; ``wan`` and the peer need diffusers, writing an mp4 needs av (witho
 are those of ``stream.engine``; ``bf16`` (``plain`` on a CPU) is the eager path without graphs. The peer is diffusers'
 WanTransformer3DModel of the same size doing the same steps eagerly: over all tokens in each step, and over the chunk's
 own alone. Per engine and decoder: the parts' times one by one (median), then a stream of ``--chunks`` chunks with
-decoding and writing beside generation: time to the first chunk, percentiles per chunk, real-time factor, deadlines
-missed, peak memory, and which share of the measured matmul peak the generating of a chunk reaches.
+decoding and writing beside generation: time to the first chunk, percentiles per chunk, real-time factor, frames per
+second, deadlines missed, peak memory, and which share of the measured matmul peak the generating of a chunk reaches.
+``--characters 2``: two streams as one batch. The mp4 is written as of a live stream (x264 ``ultrafast``).
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib.util
+import json
 import subprocess
 import sys
 import tempfile
@@ -69,9 +71,16 @@ class Case:
     pixels: tuple[int, int]
     decoder: str
     device: torch.device
+    sound: str = "mel"
+    characters: int = 1
 
     def prompt(self, words: int) -> RolloutBatch:
-        return random_streams(self.spec, self.grid, 1, words).to(self.device)
+        return random_streams(self.spec, self.grid, self.characters, words).to(self.device)
+
+    def parts(self, decode_flops: float) -> list[Part]:
+        """What a chunk of all characters must cost; their weights are read once."""
+        parts = chunk_parts(self.spec, self.grid, len(self.spec.diffusion.few_steps), decode_flops)
+        return [replace(part, flops=self.characters * part.flops) for part in parts]
 
 
 def synchronise(device: torch.device) -> None:
@@ -118,7 +127,7 @@ def part_seconds(case: Case, character: Character, folder: Path) -> dict[str, fl
     conditions, _ = memory.conditions()
     denoiser, orchestrator, device = character.denoiser, character.orchestrator, case.device
     prefix, context = orchestrator.prefix(conditions), denoiser.encode_context(conditions)
-    x = start_noise(conditions, denoiser, NoiseKey.of(0, [0]))
+    x = start_noise(conditions, denoiser, NoiseKey.of(0, range(case.characters)))
     sigma = plan.levels(x.audio, 0)
     c_a = orchestrator.block(prefix, x.audio, sigma)
     out = {
@@ -127,36 +136,40 @@ def part_seconds(case: Case, character: Character, folder: Path) -> dict[str, fl
         "condition block": timed(lambda: orchestrator.block(prefix, x.audio, sigma), device),
         "denoising step": timed(lambda: denoiser(x, sigma, c_a, context, conditions.audio_time), device),
         "pointer": timed(lambda: orchestrator.point(prefix, x.audio), device)}
-    decoder = ChunkDecoder(*character.codecs(), streams=1)
-    job = ChunkJob(0, chunk.latents, chunk.owned, [True], [False], 0.0)
+    count = case.characters
+    decoder = ChunkDecoder(*character.codecs(), streams=count)
+    job = ChunkJob(0, chunk.latents, chunk.owned, [True] * count, [False] * count, 0.0)
     decoded = [decoder.decode(job) for _ in range(REPEATS + 2)][2:]
     out["video decode"] = median(d.video_s for d in decoded)
-    out["audio decode (CPU)"] = median(d.audio_s for d in decoded)
-    sink = sink_of(case, folder / "parts.mp4")
+    out["audio decode"] = median(d.audio_s for d in decoded)
+    sink = sink_of(case, folder / "parts.mp4", character.codecs()[1].sample_rate)
     out["mux (CPU)"] = timed(lambda: sink.write(decoded[-1].pictures[0], decoded[-1].sounds[0]), torch.device("cpu"), 5)
     sink.close()
     return out
 
 
-def sink_of(case: Case, path: Path) -> Sink:
+def sink_of(case: Case, path: Path, sample_rate: int) -> Sink:
     """An mp4 where PyAV is there, else a sink that counts."""
     if importlib.util.find_spec("av") is None:
         return CountingSink()
     from streamchar.streaming.muxer import ClipWriter
 
-    return ClipWriter(path, case.pixels, case.spec.clock.fps, case.spec.clock.sample_rate)
+    return ClipWriter(path, case.pixels, case.spec.clock.fps, sample_rate, "ultrafast")
 
 
 def stream_figures(case: Case, character: Character, chunks: int, folder: Path) -> dict[str, float]:
     """The summary of a stream of ``chunks`` chunks, and ``memory_gib``."""
-    plan, prompt = student_plan(character.diffusion), case.prompt(40 * chunks)
-    warm_up(character, character.start(prompt), [plan])
+    plan, memory = student_plan(character.diffusion), character.start(case.prompt(40 * chunks))
+    warm_up(character, memory, [plan])
     if case.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(case.device)
-    session = StreamSession(case.spec.clock, *character.codecs(), [sink_of(case, folder / "stream.mp4")], overlap=True)
-    record = session.run(stream_chunks(character, prompt, plan, chunks, exactly=True))
+    sinks = [sink_of(case, folder / f"stream{i}.mp4", character.codecs()[1].sample_rate)
+             for i in range(case.characters)]
+    session = StreamSession(case.spec.clock, *character.codecs(), sinks, overlap=True)
+    summary = session.run(stream_chunks(character, memory, plan, chunks, exactly=True)).summary()
     most = torch.cuda.max_memory_allocated(case.device) if case.device.type == "cuda" else 0
-    return {**record.summary(), "memory_gib": most / 2**30}
+    frames_s = case.characters * case.spec.clock.fps / summary["real_time_factor"]
+    return {**summary, "memory_gib": most / 2**30, "frames_s": frames_s}
 
 
 def print_parts(parts: list[Part], rates: tuple[float, float], chunk_s: float,
@@ -182,25 +195,35 @@ def print_parts(parts: list[Part], rates: tuple[float, float], chunk_s: float,
 def print_stream(name: str, figures: dict[str, float], flops: float, best: float) -> None:
     """One row; its heading is printed by :func:`measure`."""
     share = 100 * flops / (figures["generate_p50_s"] * best)
-    keys = ("first_chunk_s", "chunk_p50_s", "chunk_p95_s", "chunk_p99_s", "real_time_factor")
+    keys = ("first_chunk_s", "chunk_p50_s", "chunk_p95_s", "chunk_p99_s", "real_time_factor", "frames_s")
     print(f"| {name} | {' | '.join(f'{figures[k]:.4g}' for k in keys)} | {figures['deadline_misses']:.0f} of "
           f"{figures['chunks']:.0f} | {figures['memory_gib']:.1f} | {share:.1f} % |", flush=True)
 
 
-def measure(case: Case, engines: list[str], chunks: int, rates: tuple[float, float]) -> None:
-    """Both tables of every engine."""
-    parts = chunk_parts(case.spec, case.grid, len(case.spec.diffusion.few_steps), decode_flops(case))
+def measure(case: Case, engines: list[str], options: argparse.Namespace, rates: tuple[float, float]) -> None:
+    """Both tables of every engine, and a line of JSON where it was asked for."""
+    parts = case.parts(decode_flops(case))
     flops = sum(p.calls * p.flops for p in parts if p.name != "video decode")
     for engine in engines:
+        began = time.perf_counter()
         decoder = video_decoder(case.decoder, case.spec, case.device)
-        character = accelerate(random_character(case.spec, decoder, case.device), NAMED[engine])
-        print(f"\n### {case.pixels[0]}x{case.pixels[1]}, decoder {case.decoder}, engine {engine}")
+        character = accelerate(random_character(case.spec, decoder, case.device, case.sound),
+                               replace(NAMED[engine], codecs=not options.plain_codecs))
+        print(f"\n### {case.pixels[0]}x{case.pixels[1]}, decoder {case.decoder}, sound {case.sound}, "
+              f"characters {case.characters}, engine {engine}")
         with tempfile.TemporaryDirectory() as folder:
             seconds = part_seconds(case, character, Path(folder))
             print_parts(parts, rates, float(case.spec.clock.chunk_seconds), seconds)
-            print("\n| engine | first chunk, s | p50, s | p95, s | p99, s | real-time factor | deadlines missed | "
-                  f"memory, GiB | share of the peak |\n{'|---' * 9}|")
-            print_stream(engine, stream_figures(case, character, chunks, Path(folder)), flops, rates[0])
+            print("\n| engine | first chunk, s | p50, s | p95, s | p99, s | real-time factor | frames/s | "
+                  f"deadlines missed | memory, GiB | share of the peak |\n{'|---' * 10}|")
+            figures = stream_figures(case, character, options.chunks, Path(folder))
+            print_stream(engine, figures, flops, rates[0])
+        print(f"\nAll of this took {time.perf_counter() - began:.0f} s")
+        if options.json:
+            line = {"command": sys.argv[1:], "device": hardware(case.device), "engine": engine,
+                    "decoder": case.decoder, "parts_s": seconds, "stream": figures}
+            with open(options.json, "a", encoding="utf-8") as file:
+                file.write(json.dumps(line) + "\n")
         del character, decoder
         if case.device.type == "cuda":
             torch.cuda.empty_cache()
@@ -222,6 +245,10 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--decoder", choices=("pca", "tae", "wan"), action="append", help="default: tae; tiny: pca")
     parser.add_argument("--engine", choices=NAMED, action="append",
                         help="default: bf16, compiled, fp8; on a CPU plain, bf16, graphs")
+    parser.add_argument("--sound", choices=("mel", "ltx2"), default="mel")
+    parser.add_argument("--characters", type=int, default=1, help="streams generated as one batch")
+    parser.add_argument("--plain-codecs", action="store_true", help="leave the codecs out of the engine")
+    parser.add_argument("--json", metavar="FILE", help="append a line of JSON for every case")
     parser.add_argument("--chunks", type=int, default=200, help="of the stream; 437 are ten minutes")
     parser.add_argument("--first-frames", type=int, default=0, help="frames of the first chunk; 0: as all others")
     parser.add_argument("--device", default="cuda" if gpu else "cpu")
@@ -251,16 +278,14 @@ def main() -> int:
     if importlib.util.find_spec("av") is None:
         print("av is not installed: nothing is muxed, its times are those of a counter")
     for decoder in options.decoder or (["pca"] if tiny else ["tae"]):
-        case = Case(spec, grid, SIZES[size], decoder, device)
-        if reason := missing(decoder):
-            print(f"\ndecoder {decoder}: not measured, {reason}")
+        case = Case(spec, grid, SIZES[size], decoder, device, options.sound, options.characters)
+        if reason := missing(decoder) or missing(options.sound):
+            print(f"\ndecoder {decoder}, sound {options.sound}: not measured, {reason}")
         elif options.predict:
-            flops = decode_flops(case)
-            print_parts(chunk_parts(spec, grid, len(spec.diffusion.few_steps), flops), rates,
-                        float(spec.clock.chunk_seconds))
+            print_parts(case.parts(decode_flops(case)), rates, float(spec.clock.chunk_seconds))
         else:
             fast = ["bf16", "compiled", "fp8"] if device.type == "cuda" else ["plain", "bf16", "graphs"]
-            measure(case, options.engine or fast, options.chunks, rates)
+            measure(case, options.engine or fast, options, rates)
     if not options.predict and not options.no_peer:
         reason = missing("peer")
         print(f"\npeer: not measured, {reason}") if reason else measure_peer(

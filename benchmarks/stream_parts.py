@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from benchmarks.train_step import PRESETS as TRAINED
 from streamchar.codecs.mel import MelCodec
 from streamchar.codecs.pca_video import PcaVideoCodec
-from streamchar.codecs.protocol import VideoCodec
+from streamchar.codecs.protocol import AudioCodec, VideoCodec
 from streamchar.codecs.tae import LATENT, tae_decoder
 from streamchar.hub.model_spec import ModelSpec
 from streamchar.rollout.character import Character
@@ -70,6 +70,9 @@ class TinyDecoder(nn.Module):
         pictures = self.frames(each.flatten(0, 1).contiguous(memory_format=torch.channels_last))
         return pictures.float().clamp(0, 1).unflatten(0, (b, -1))
 
+    def decoding_parts(self) -> list[nn.Module]:
+        return [self.spread, self.frames]
+
     def encode(self, frames: Tensor) -> Tensor:
         raise NotImplementedError("the benchmark begins from latents")
 
@@ -93,13 +96,16 @@ class WanDecoder(nn.Module):
         kind = next(self.vae.parameters()).dtype
         return self.vae.decode(latents.to(kind)).sample.float().transpose(1, 2).add(1).div(2).clamp(0, 1)
 
+    def decoding_parts(self) -> list[nn.Module]:
+        return [self.vae.decoder, self.vae.post_quant_conv]
+
     def encode(self, frames: Tensor) -> Tensor:
         raise NotImplementedError("the benchmark begins from latents")
 
 
 def missing(kind: str) -> str:
-    """Why there is no such decoder or peer here; empty where there is."""
-    if kind in ("wan", "peer") and importlib.util.find_spec("diffusers") is None:
+    """Why there is no such decoder, sound or peer here; empty where there is."""
+    if kind in ("wan", "peer", "ltx2") and importlib.util.find_spec("diffusers") is None:
         return "diffusers is not installed"
     return ""
 
@@ -116,7 +122,19 @@ def video_decoder(kind: str, spec: ModelSpec, device: torch.device) -> VideoCode
     return codec.eval().requires_grad_(False)
 
 
-def random_character(spec: ModelSpec, decoder: VideoCodec, device: torch.device) -> Character:
+def sound_codec(kind: str, spec: ModelSpec, device: torch.device) -> AudioCodec:
+    """``mel`` (phases found by iteration) or ``ltx2`` (LTX-2's autoencoder and vocoder), random weights."""
+    if kind == "mel":
+        return MelCodec(spec.denoiser.audio_channels).to(device)
+    from streamchar.codecs.diffusers_part import model_class
+    from streamchar.codecs.ltx2_audio import VAE, VOCODER, Ltx2AudioCodec
+
+    settings = ({k: v for k, v in model_class(name)().config.items() if not k.startswith("_")}
+                for name in (VAE, VOCODER))
+    return Ltx2AudioCodec(*settings).to(device)
+
+
+def random_character(spec: ModelSpec, decoder: VideoCodec, device: torch.device, sound: str = "mel") -> Character:
     """A few-step character of that size with random weights, on ``device``."""
     torch.manual_seed(0)
     with torch.device(device):
@@ -125,9 +143,8 @@ def random_character(spec: ModelSpec, decoder: VideoCodec, device: torch.device)
         model.eval().requires_grad_(False)
     width = spec.orchestrator.word_width if spec.orchestrator.tokenizer == "spelled" else 1
     units = CountedUnits(width, 36 if width > 1 else spec.orchestrator.vocabulary - 1)
-    sound = MelCodec(spec.denoiser.audio_channels)
     return Character(denoiser, orchestrator, spec.clock, spec.window, units, spec.diffusion, spec.size,
-                     decoder, sound, few_step=True)
+                     decoder, sound_codec(sound, spec, device), few_step=True)
 
 
 def random_streams(spec: ModelSpec, grid: tuple[int, int], streams: int, words: int) -> RolloutBatch:

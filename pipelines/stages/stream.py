@@ -63,14 +63,15 @@ def run(cfg: RunConfig, directory: RunDirectory) -> None:
     character = replace(character, clock=replace(character.clock, first_frames=cfg.stream.first_frames))
     device = device_of(character.denoiser)
     engine = named_plan(cfg.stream.engine, device.type)
-    character = accelerate(character, engine)
+    character = accelerate(character.with_codecs_on(device), engine)
     video_codec, audio_codec = character.codecs()
     began = time.perf_counter()
     batch = prompt_of(cfg.stream, character, own)
     prompt_s = time.perf_counter() - began
     if batch.words[0]:
         console.print(f"saying {len(batch.words[0])} words: {' '.join(batch.words[0])}", soft_wrap=True)
-    writer = ClipWriter(out, frame_size(batch, video_codec), character.clock.fps, audio_codec.sample_rate)
+    writer = ClipWriter(out, frame_size(batch, video_codec), character.clock.fps, audio_codec.sample_rate,
+                        "ultrafast" if cfg.stream.live else "veryfast")
     conductor = conductor_of(cfg.stream, character) if cfg.stream.live else None
     session = StreamSession(character.clock, video_codec, audio_codec, [writer],
                             None if conductor else [len(batch.words[0])], cfg.stream.overlap, conductor)

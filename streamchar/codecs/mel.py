@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from streamchar.codecs.fingerprint import fingerprint
 from streamchar.codecs.mel_spectrum import BINS, HOP, SAMPLE_RATE, hann, magnitudes, mel_filters
 from streamchar.codecs.pca import LinearCode, Moments
-from streamchar.codecs.vocoder import PhaseStream
+from streamchar.codecs.vocoder import PhaseStep, PhaseStream
 from streamchar.errors import InputError
+from streamchar.nn.static_call import StaticCall
 
 
 class MelCodec(nn.Module):
@@ -51,6 +52,7 @@ class MelCodec(nn.Module):
         self.code = LinearCode(stack * mels, channels)
         self.register_buffer("to_bins", torch.zeros(mels, BINS))
         self.register_buffer("bins_mean", torch.zeros(BINS))
+        self._static: StaticCall | None = None
 
     def settings(self) -> dict[str, Any]:
         """What the constructor needs to rebuild this codec."""
@@ -70,7 +72,7 @@ class MelCodec(nn.Module):
     @property
     def lookahead(self) -> int:
         """Samples by which a decoder's output lags behind the latents pushed."""
-        return PhaseStream(self.stack, self.iterations).lookahead
+        return self.phases().lookahead
 
     @torch.no_grad()
     def fit(self, waves: Iterable[Tensor]) -> MelCodec:
@@ -130,6 +132,22 @@ class MelCodec(nn.Module):
         log_bins = self.log_mel(latents) @ self.to_bins + self.bins_mean
         return (torch.exp(log_bins) - self.level_floor).clamp(min=0)
 
+    def phases(self, streams: int = 1) -> PhaseStream:
+        """Fresh vocoders where the codec is."""
+        return PhaseStream(self.stack, self.iterations, streams, self.window.device)
+
+    def make_static(self) -> None:
+        """From now on a decoder's steps run from static buffers, on CUDA as one graph: a latent costs one launch in
+        place of hundreds. All decoders share them: use one at a time."""
+        step = PhaseStep(self.stack, self.iterations, self.window.device)
+        self._static = StaticCall(lambda state, row: step.advance(state, self.spectra(row).float()), urgent=True)
+
+    def step(self, phases: PhaseStream, row: Tensor) -> Tensor:
+        """(B, C) the next latent of every stream -> (B, S) the samples that are now final."""
+        if self._static is not None and phases.running:
+            return phases.take(*self._static(phases.state, row))
+        return phases.push(self.spectra(row).float())
+
     def decoder(self) -> MelDecoder:
         """A fresh streaming decoder."""
         return MelDecoder(self)
@@ -138,16 +156,16 @@ class MelCodec(nn.Module):
         """(T, C) -> (640 T,): one push and one flush of a fresh decoder. Also (B, T, C) -> (B, 640 T), side by side."""
         if latents.ndim == 2:
             return self.decode(latents[None])[0]
-        phases = PhaseStream(self.stack, self.iterations, len(latents))
+        phases = self.phases(len(latents))
         return torch.cat([_advance(self, phases, latents), phases.flush()], 1)
 
 
 class MelDecoder:
-    """See :class:`streamchar.codecs.protocol.AudioDecoder`; works on the CPU, one latent at a time."""
+    """See :class:`streamchar.codecs.protocol.AudioDecoder`; works where the codec is, one latent at a time."""
 
     def __init__(self, codec: MelCodec) -> None:
         self.codec = codec
-        self.phases = PhaseStream(codec.stack, codec.iterations)
+        self.phases = codec.phases()
 
     def push(self, latents: Tensor) -> Tensor:
         """(T, C) -> the samples that are now final.
@@ -176,8 +194,8 @@ def _advance(codec: MelCodec, phases: PhaseStream, latents: Tensor) -> Tensor:
         raise InputError(f"the sound decoder takes (T, {codec.channels}), got {tuple(latents.shape[1:])}")
     if not torch.isfinite(latents).all():
         raise InputError("latents hold NaN or infinite values; the model that made them has diverged")
-    sound = [torch.zeros(len(latents), 0)]
-    for row in latents.unbind(1):
+    sound = [torch.zeros(len(latents), 0, device=codec.window.device)]
+    for row in latents.to(codec.window).unbind(1):
         # One latent per step, copied: the same arithmetic whatever the cut of the stream.
-        sound.append(phases.push(codec.spectra(row.clone()).cpu().float()))
+        sound.append(codec.step(phases, row.clone()))
     return torch.cat(sound, 1)

@@ -13,6 +13,8 @@ class VideoCodec(Protocol):
 
     Attributes: ``channels`` C; ``spatial_stride`` s (8: a 96x96 frame gives a 12x12 grid); ``temporal_stride`` (4);
     ``fingerprint``: sha256 over kind, settings and weights, stored with latents and checked before training.
+    One with networks may have ``decoding_parts()``: a list of the modules that only decode; they take their inputs in
+    the type of their weights, so that the streaming engine can hold them in bf16.
     """
 
     channels: int
@@ -49,6 +51,7 @@ class AudioCodec(Protocol):
     """Sound to latents and back. Latent i covers samples [i, i+1) * sample_rate / latent_rate.
 
     Attributes: ``channels`` C, ``latent_rate`` (Hz), ``sample_rate`` (Hz), ``lookahead`` (samples), ``fingerprint``.
+    One may have ``make_static()``: its decoders run from static buffers from then on, on CUDA as a graph.
     """
 
     channels: int

@@ -110,9 +110,13 @@ class Taef2Codec(nn.Module):
             stacked = self.group.inverse(z[:, 1:]).unflatten(-1, (STRIDE, LATENT))  # (B, G, h, w, 4, 32)
             frames.append(stacked.movedim(-2, 2).flatten(1, 2))
         x = torch.cat(frames, 1)  # (B, F, h, w, 32)
-        flat = x.flatten(0, 1).permute(0, 3, 1, 2)
-        pictures = torch.cat([self.decoder(part) for part in flat.split(FRAMES_AT_ONCE)])
+        flat = x.flatten(0, 1).permute(0, 3, 1, 2).to(next(self.decoder.parameters()))
+        pictures = torch.cat([self.decoder(part) for part in flat.split(FRAMES_AT_ONCE)]).float()
         return pictures.clamp(0, 1).unflatten(0, x.shape[:2])
+
+    def decoding_parts(self) -> list[nn.Module]:
+        """The networks that only decode."""
+        return [self.decoder]
 
     def _encode_frames(self, frames: Tensor) -> Tensor:
         """(F, 3, H, W) -> (F, h, w, 32)."""

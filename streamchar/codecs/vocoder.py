@@ -2,12 +2,15 @@
 
 Real-time iterative spectrogram inversion with look-ahead (Zhu, Beauregard & Wyse 2007) with the momentum of the fast
 Griffin-Lim algorithm (Perraudin, Balazs & Sondergaard 2013). One step always handles one block of frames with the
-block after it as look-ahead, so what comes out does not depend on how the stream was cut into pushes.
+block after it as look-ahead, so what comes out does not depend on how the stream was cut into pushes. A step is a
+function of tensors of fixed shapes alone (:class:`PhaseStep`), so that a GPU can record it.
 
 Legend: B streams side by side, P frames per block, J frames in work (2 P), K bins, W window, S samples.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -24,62 +27,66 @@ THIN = 1e-2
 """Smallest sum of squared windows that is divided by, at the edges where few frames overlap."""
 
 
-class PhaseStream:
-    """State of B sound streams that run side by side.
+@dataclass
+class PhaseState:
+    """What a stream's next step depends on.
+
+    waiting: (B, P, K) spectra begun, not final. targets: (B, P, K) their magnitudes. tail: (B, 480) the final frames'
+    part of the samples that follow; tail_norm: (480,) their sum of squared windows.
+    """
+
+    waiting: Tensor
+    targets: Tensor
+    tail: Tensor
+    tail_norm: Tensor
+
+
+class PhaseStep:
+    """The arithmetic of a block, without state of its own.
 
     Args:
         block: P, frames per block.
         iterations: phase updates per block.
-        streams: B.
+        device: where it works.
     """
 
-    def __init__(self, block: int, iterations: int, streams: int = 1) -> None:
-        self.block, self.iterations, self.streams = block, iterations, streams
-        self.window = hann()
+    def __init__(self, block: int, iterations: int, device: torch.device | str = "cpu") -> None:
+        self.block, self.iterations = block, iterations
+        self.window = hann().to(device)
         self.squared = self.window * self.window
-        self._reset()
 
-    def _reset(self) -> None:
-        self.skip = EDGE  # samples before the sound's start that the first frame reaches into
-        self.waiting = torch.zeros(self.streams, 0, BINS, dtype=torch.complex64)  # (B, P, K) begun, not final
-        self.targets = torch.zeros(self.streams, 0, BINS)  # (B, P, K) their magnitudes
-        self.tail = torch.zeros(self.streams, OVERLAP)  # the final frames' part of the samples that follow, and
-        self.tail_norm = torch.zeros(OVERLAP)  # their sum of squared windows
+    def fresh(self, streams: int) -> PhaseState:
+        """The state before the first block of B streams: nothing waits."""
+        device = self.window.device
+        return PhaseState(torch.zeros(streams, 0, BINS, dtype=torch.complex64, device=device),
+                          torch.zeros(streams, 0, BINS, device=device), torch.zeros(streams, OVERLAP, device=device),
+                          torch.zeros(OVERLAP, device=device))
 
-    @property
-    def lookahead(self) -> int:
-        """Samples by which the output lags behind the input."""
-        return self.block * HOP + EDGE
-
-    def push(self, magnitudes: Tensor) -> Tensor:
-        """One more block (B, P, K) -> (B, S) the samples that became final: none for the first block."""
-        known, targets = self.waiting, torch.cat([self.targets, magnitudes], 1)
-        spectra = self._iterate(self._begin(magnitudes, known), targets)
-        self.waiting, self.targets = spectra[:, -self.block:], targets[:, -self.block:]
+    def advance(self, state: PhaseState, magnitudes: Tensor) -> tuple[Tensor, PhaseState]:
+        """One more block (B, P, K): the block before it, (B, P*HOP) samples, becomes final; none at the first one."""
+        known, targets = state.waiting, torch.cat([state.targets, magnitudes], 1)
+        spectra = self._iterate(self._begin(magnitudes, state), targets, state)
+        waiting, last = spectra[:, -self.block:], targets[:, -self.block:]
         if known.shape[1] == 0:
-            return torch.zeros(self.streams, 0)
-        return self._settle(spectra[:, :self.block], self.block * HOP)
+            return spectra.new_zeros(len(spectra), 0, dtype=torch.float32), PhaseState(
+                waiting, last, state.tail, state.tail_norm)
+        sound, tail, norm = self._settle(spectra[:, :self.block], state)
+        return sound[:, :self.block * HOP], PhaseState(waiting, last, tail, norm)
 
-    def flush(self) -> Tensor:
-        """End of the streams: (B, S) the samples still held back. They are then as new."""
-        if self.waiting.shape[1] == 0:
-            return torch.zeros(self.streams, 0)
-        sound = self._settle(self._iterate(self.waiting, self.targets), self.lookahead)
-        self._reset()
-        return sound
+    def rest(self, state: PhaseState) -> Tensor:
+        """(B, P*HOP + 480) the samples of the block that waits, and what follows it."""
+        return self._settle(self._iterate(state.waiting, state.targets, state), state)[0]
 
-    def _settle(self, spectra: Tensor, samples: int) -> Tensor:
-        """Make frames final: their first ``samples`` samples, less what lies before the sound's start."""
-        total, norm = self._overlap(spectra), self._norm(spectra.shape[1])
-        sound = (total / norm.clamp(min=THIN))[:, self.skip:samples]
-        self.skip, self.tail, self.tail_norm = 0, total[:, -OVERLAP:], norm[-OVERLAP:]
-        return sound
+    def _settle(self, spectra: Tensor, state: PhaseState) -> tuple[Tensor, Tensor, Tensor]:
+        """Make frames final: their samples, and the tail that they leave."""
+        total, norm = self._overlap(spectra, state), self._norm(spectra.shape[1], state)
+        return total / norm.clamp(min=THIN), total[:, -OVERLAP:], norm[-OVERLAP:]
 
-    def _begin(self, magnitudes: Tensor, known: Tensor) -> Tensor:
+    def _begin(self, magnitudes: Tensor, state: PhaseState) -> Tensor:
         """First guess: each new frame takes the phases of what the frames before it already say about its time."""
-        total, norm = self.tail, self.tail_norm
+        total, norm, known = state.tail, state.tail_norm, state.waiting
         if known.shape[1]:
-            total, norm = self._overlap(known)[:, -OVERLAP:], self._norm(known.shape[1])[-OVERLAP:]
+            total, norm = self._overlap(known, state)[:, -OVERLAP:], self._norm(known.shape[1], state)[-OVERLAP:]
         spectra = list(known.unbind(1))
         for magnitude in magnitudes.unbind(1):
             part = F.pad(total / norm.clamp(min=0.05), (0, HOP))
@@ -91,28 +98,79 @@ class PhaseStream:
             total, norm = total[:, HOP:], norm[HOP:]
         return torch.stack(spectra, 1)
 
-    def _iterate(self, spectra: Tensor, magnitudes: Tensor) -> Tensor:
-        weight = 1 / self._norm(spectra.shape[1]).clamp(min=THIN)
+    def _iterate(self, spectra: Tensor, magnitudes: Tensor, state: PhaseState) -> Tensor:
+        weight = 1 / self._norm(spectra.shape[1], state).clamp(min=THIN)
         last = spectra
         for _ in range(self.iterations):
-            sound = self._overlap(spectra) * weight
+            sound = self._overlap(spectra, state) * weight
             now = torch.fft.rfft(sound.unfold(1, WINDOW, HOP) * self.window)  # (B, J, K)
             spectra = _with_magnitude(torch.lerp(last, now, 1 + MOMENTUM), magnitudes)
             last = now
         return spectra
 
-    def _overlap(self, spectra: Tensor) -> Tensor:
+    def _overlap(self, spectra: Tensor, state: PhaseState) -> Tensor:
         """(B, J, K) -> windowed frames added up with the tail, (B, J*HOP + 480)."""
-        return _shifted_sum(torch.fft.irfft(spectra, n=WINDOW) * self.window, self.tail)
+        return _shifted_sum(torch.fft.irfft(spectra, n=WINDOW) * self.window, state.tail)
 
-    def _norm(self, count: int) -> Tensor:
+    def _norm(self, count: int, state: PhaseState) -> Tensor:
         """(J*HOP + 480,) sum of squared windows of ``count`` frames and the tail."""
-        return _shifted_sum(self.squared.expand(1, count, -1), self.tail_norm[None])[0]
+        return _shifted_sum(self.squared.expand(1, count, -1), state.tail_norm[None])[0]
+
+
+class PhaseStream:
+    """B sound streams that run side by side.
+
+    Args:
+        block: P, frames per block.
+        iterations: phase updates per block.
+        streams: B.
+        device: where they run.
+    """
+
+    def __init__(self, block: int, iterations: int, streams: int = 1, device: torch.device | str = "cpu") -> None:
+        self.block, self.streams = block, streams
+        self.step = PhaseStep(block, iterations, device)
+        self._reset()
+
+    def _reset(self) -> None:
+        self.skip = EDGE  # samples before the sound's start that the first frame reaches into
+        self.state = self.step.fresh(self.streams)
+
+    @property
+    def lookahead(self) -> int:
+        """Samples by which the output lags behind the input."""
+        return self.block * HOP + EDGE
+
+    @property
+    def running(self) -> bool:
+        """Whether a block waits: all steps from here on have the same shapes."""
+        return self.state.waiting.shape[1] > 0
+
+    def push(self, magnitudes: Tensor) -> Tensor:
+        """One more block (B, P, K) -> (B, S) the samples that became final: none for the first block."""
+        return self.take(*self.step.advance(self.state, magnitudes))
+
+    def take(self, sound: Tensor, state: PhaseState) -> Tensor:
+        """What :meth:`PhaseStep.advance` made of this stream's state: keeps the state, returns the samples to hear."""
+        self.state = state
+        if not sound.shape[1]:
+            return sound
+        skip, self.skip = self.skip, 0
+        return sound[:, skip:]
+
+    def flush(self) -> Tensor:
+        """End of the streams: (B, S) the samples still held back. They are then as new."""
+        if not self.running:
+            return torch.zeros(self.streams, 0, device=self.state.tail.device)
+        sound = self.step.rest(self.state)[:, self.skip:self.lookahead]
+        self._reset()
+        return sound
 
     def state_dict(self) -> dict[str, Tensor]:
         """Everything that the rest of the stream depends on."""
-        return {"waiting": torch.view_as_real(self.waiting).clone(), "targets": self.targets.clone(),
-                "tail": self.tail.clone(), "tail_norm": self.tail_norm.clone(), "skip": torch.tensor(self.skip)}
+        s = self.state
+        return {"waiting": torch.view_as_real(s.waiting).clone(), "targets": s.targets.clone(),
+                "tail": s.tail.clone(), "tail_norm": s.tail_norm.clone(), "skip": torch.tensor(self.skip)}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Continue a saved stream bit-identically.
@@ -124,9 +182,10 @@ class PhaseStream:
         if block not in (0, self.block) or streams != self.streams:
             raise InputError(f"the saved state is of {streams} streams with blocks of {block} frames, this vocoder has "
                              f"{self.streams} with {self.block}; use the codec that the stream was begun with")
-        self.waiting = torch.view_as_complex(state["waiting"].contiguous().clone())
-        self.targets, self.skip = state["targets"].clone(), int(state["skip"])
-        self.tail, self.tail_norm = state["tail"].clone(), state["tail_norm"].clone()
+        device = self.state.tail.device
+        waiting, targets, tail, norm = (state[k].to(device).contiguous().clone()
+                                        for k in ("waiting", "targets", "tail", "tail_norm"))
+        self.state, self.skip = PhaseState(torch.view_as_complex(waiting), targets, tail, norm), int(state["skip"])
 
 
 def _shifted_sum(frames: Tensor, tail: Tensor) -> Tensor:

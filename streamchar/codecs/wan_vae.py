@@ -92,5 +92,10 @@ class WanVaeCodec(nn.Module):
     def decode(self, latents: Tensor) -> Tensor:
         """(B, C, 1 + n, h, w) -> (B, 1 + 4 n, 3, H, W) float in [0, 1]."""
         z = latents.to(self.mean) * self.std + self.mean
+        z = z.to(next(self.vae.decoder.parameters()))
         x = torch.cat([self.vae.decode(group).sample for group in z.split(1)])  # (B, 3, F, H, W) in [-1, 1]
-        return x.transpose(1, 2) / 2 + 0.5
+        return x.float().transpose(1, 2) / 2 + 0.5
+
+    def decoding_parts(self) -> list[nn.Module]:
+        """The networks that only decode."""
+        return [self.vae.decoder, self.vae.post_quant_conv]

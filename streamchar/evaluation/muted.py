@@ -26,6 +26,10 @@ class MutedOrchestrator(Orchestrator):
         """As ``inner``."""
         return self.inner.prefix(c)
 
+    def untold_prefix(self, c: Conditions) -> Prefix:
+        """As ``inner``."""
+        return self.inner.untold_prefix(c)
+
     def block(self, prefix: Prefix, audio: Tensor, sigma: Tensor) -> Tensor:
         """(B, T, condition_width): the fixed vector everywhere."""
         return self.get_buffer("vector").expand(*audio.shape[:2], -1)

@@ -29,6 +29,10 @@ class OpenLoopOrchestrator(Orchestrator):
         """As ``inner``."""
         return self.inner.prefix(c)
 
+    def untold_prefix(self, c: Conditions) -> Prefix:
+        """As ``inner``."""
+        return self.inner.untold_prefix(c)
+
     def block(self, prefix: Prefix, audio: Tensor, sigma: Tensor) -> Tensor:
         """As ``inner``."""
         return self.inner.block(prefix, audio, sigma)

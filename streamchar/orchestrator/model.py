@@ -19,6 +19,7 @@ from transformers import DynamicCache, Qwen2Config, Qwen2Model
 from streamchar.clock import ChunkClock
 from streamchar.nn.embedding import SpelledEmbedding, TimeEmbedding
 from streamchar.orchestrator.config import OrchestratorConfig
+from streamchar.orchestrator.fast_llm import FastLlm
 from streamchar.orchestrator.masked_attention import NAME as ATTENTION
 from streamchar.orchestrator.pointer import Pointer
 from streamchar.types import Conditions, Text
@@ -85,8 +86,15 @@ class Orchestrator(nn.Module):
         self.head = nn.Linear(condition_width, audio_channels)
         self.head_skip = nn.Linear(audio_channels, audio_channels)
         self.pointer = Pointer(width, condition_width, config.pointer_dim)
+        self._fast: FastLlm | None = None
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head_skip.weight)
+
+    def use_fast_llm(self, compiled: bool = True) -> bool:
+        """From now on run the LM's layers through :class:`FastLlm`, without gradients; False where they do not fit."""
+        if FastLlm.fits(self.llm):
+            self._fast = FastLlm(self.llm, compiled)
+        return self._fast is not None
 
     def _embed(self, text: Text) -> Tensor:
         if self.speller is not None:
@@ -121,15 +129,16 @@ class Orchestrator(nn.Module):
         causal = torch.ones(length, length, dtype=torch.bool, device=x.device).tril()
         # Padding may see itself, so that no softmax row is empty.
         allowed = (causal & seen[:, None, :]) | torch.eye(length, dtype=torch.bool, device=x.device)
-        cache = DynamicCache()
-        states = self.llm(inputs_embeds=x, attention_mask=_additive(allowed, x.dtype), position_ids=positions,
-                          past_key_values=cache, use_cache=True).last_hidden_state
-        pairs: list[tuple[Tensor, Tensor]] = [(layer.keys, layer.values) for layer in cache.layers]  # type: ignore
+        states, pairs = self._states(x, allowed, positions)
         first = c.spoken.mask.shape[1] + 1
         todo_states = states[:, first:first + c.todo.mask.shape[1]]
         start = (c.audio_time * self.clock.audio_rate if self.config.positions == "time"
                  else seen.sum(dim=1, keepdim=True) + torch.arange(c.audio_time.shape[1], device=x.device))
         return Prefix(pairs, seen, todo_states, c.todo.mask & c.has_text[:, None], c.cursor, start.float())
+
+    def untold_prefix(self, c: Conditions) -> Prefix:
+        """That of a character that was told nothing, which guidance leads away from."""
+        return self.prefix(c.without_text())
 
     def block(self, prefix: Prefix, audio: Tensor, sigma: Tensor) -> Tensor:
         """``c_a`` (B, T, condition_width) for noisy audio latents (B, T, C) at noise levels sigma (B,).
@@ -139,10 +148,19 @@ class Orchestrator(nn.Module):
         x = self.block_in(audio) + self.time_embedding(sigma)[:, None] + self.kind["block"]
         batch, length = x.shape[:2]
         allowed = torch.cat((prefix.seen, torch.ones(batch, length, dtype=torch.bool, device=x.device)), dim=1)
-        cache = DynamicCache(ddp_cache_data=prefix.keys_values)
-        states = self.llm(inputs_embeds=x, attention_mask=_additive(allowed[:, None].expand(-1, length, -1), x.dtype),
-                          position_ids=prefix.position, past_key_values=cache, use_cache=True).last_hidden_state
+        states, _ = self._states(x, allowed[:, None].expand(-1, length, -1), prefix.position, prefix.keys_values)
         return self.condition_out(states)
+
+    def _states(self, x: Tensor, allowed: Tensor, positions: Tensor,
+                past: list[tuple[Tensor, Tensor]] | None = None) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
+        """The LM over embeddings after ``past`` keys and values: final states, and keys and values per layer."""
+        mask = _additive(allowed, x.dtype)
+        if self._fast is not None:
+            return self._fast(x, mask, positions, past)
+        cache = DynamicCache(ddp_cache_data=past) if past is not None else DynamicCache()
+        states = self.llm(inputs_embeds=x, attention_mask=mask, position_ids=positions, past_key_values=cache,
+                          use_cache=True).last_hidden_state
+        return states, [(layer.keys, layer.values) for layer in cache.layers]  # type: ignore
 
     def velocity(self, c_a: Tensor, audio: Tensor) -> Tensor:
         """The light flow-matching head on ``c_a`` itself: velocity (B, T, C) of pretraining on speech alone."""

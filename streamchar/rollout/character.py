@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import torch
+from torch import nn
 
 from streamchar.clock import ChunkClock
 from streamchar.codecs.protocol import AudioCodec, VideoCodec
@@ -47,8 +48,15 @@ class Character:
         return self.video_codec, self.audio_codec
 
     def to(self, device: torch.device | str) -> Character:
-        """The same with both models on ``device``; codecs stay where they are."""
+        """The same with both models on ``device``; codecs stay where they are, see :meth:`with_codecs_on`."""
         return replace(self, denoiser=self.denoiser.to(device), orchestrator=self.orchestrator.to(device))
+
+    def with_codecs_on(self, device: torch.device | str) -> Character:
+        """This one, with those of its codecs that are networks on ``device``, where a stream wants them."""
+        for codec in (self.video_codec, self.audio_codec):
+            if isinstance(codec, nn.Module):
+                codec.to(device)
+        return self
 
     def start(self, batch: RolloutBatch, seed: int = 0, use_sink: bool = True) -> StreamMemory:
         """Fresh memory for the streams of ``batch``."""

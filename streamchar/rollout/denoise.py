@@ -45,7 +45,7 @@ def denoise_chunk(denoiser: Denoiser, orchestrator: Orchestrator, conditions: Co
     """
     with torch.no_grad():
         context = denoiser.encode_context(conditions)
-        untold = orchestrator.prefix(conditions.without_text()) if plan.text_null else None
+        untold = orchestrator.untold_prefix(conditions) if plan.text_null else None
     x, exit_sample = start or start_noise(conditions, denoiser, key.at(step=0)), None
     for step in range(plan.steps):
         sigma = plan.levels(x.audio, step)

@@ -63,7 +63,8 @@ class ChunkDecoder:
         self.picture_device, self.sound_device = device_of(video_codec), device_of(audio_codec)
         self.sound = [audio_codec.decoder() for _ in range(streams)]
         cuda = beside and self.picture_device.type == "cuda"
-        self._stream = torch.cuda.Stream(self.picture_device) if cuda else None
+        # first in line: a listener waits for this chunk, nobody yet for the one that is generated beside it
+        self._stream = torch.cuda.Stream(self.picture_device, priority=-1) if cuda else None
 
     @torch.inference_mode()
     def decode(self, job: ChunkJob) -> DecodedChunk:
@@ -84,7 +85,14 @@ class ChunkDecoder:
 
     def _pictures(self, latents: Tensor) -> NDArray[np.uint8]:
         frames = self.video_codec.decode(latents.float().to(self.picture_device))  # (B, F, 3, H, W) in [0, 1]
-        return (frames.clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 1, 3, 4, 2).cpu().numpy()
+        # rows of pixels are made on the device: on the host they would take longer than writing them
+        pictures = (frames.clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 1, 3, 4, 2).contiguous()
+        if not pictures.is_cuda:
+            return pictures.numpy()
+        pinned = torch.empty(pictures.shape, dtype=torch.uint8, pin_memory=True)
+        pinned.copy_(pictures, non_blocking=True)
+        torch.cuda.current_stream(pictures.device).synchronize()
+        return pinned.numpy()
 
     def _sounds(self, job: ChunkJob) -> tuple[list[NDArray[np.float32]], list[NDArray[np.float32] | None]]:
         audio = job.latents.audio.float().to(self.sound_device)

@@ -1,7 +1,7 @@
 """The fast paths of a character that speaks: the same chunk loop with models that run from static buffers and graphs.
 
-What is computed once per chunk (the denoiser's context, the orchestrator's prefix) and once per step (condition block,
-denoiser) are one static call each; see :class:`InferencePlan` for what else is done.
+What is computed once per chunk (the denoiser's context, the orchestrator's prefix, pictures) and once per step
+(condition block, denoiser) are one static call each; see :class:`InferencePlan` for what else is done.
 """
 
 from __future__ import annotations
@@ -18,14 +18,16 @@ from torch import Tensor
 from streamchar.denoiser.model import Context, Denoiser
 from streamchar.errors import InputError
 from streamchar.nn.fp8_linear import Fp8Linear, fits
+from streamchar.nn.static_call import StaticCall
 from streamchar.orchestrator.model import Orchestrator, Prefix
 from streamchar.rollout.character import Character
 from streamchar.rollout.chunk_loop import generate_chunk
 from streamchar.rollout.memory import StreamMemory
 from streamchar.rollout.plan import SamplePlan
 from streamchar.streaming.attention_choice import choose_attention
+from streamchar.streaming.decoding import ChunkDecoder, ChunkJob, device_of
+from streamchar.streaming.fast_video import FastVideo, prepare
 from streamchar.streaming.inference_plan import InferencePlan
-from streamchar.streaming.static_call import StaticCall
 from streamchar.types import Conditions, Latents
 
 log = logging.getLogger(__name__)
@@ -40,15 +42,19 @@ class _How:
     static: bool
     pool: Any = None
 
-    def call(self, fn: Callable[..., Any], **options: Any) -> Callable[..., Any]:
-        """``fn`` in that precision; as a :class:`StaticCall` with ``options`` where calls are static."""
+    def call(self, fn: Callable[..., Any], lend: bool = False, **options: Any) -> Callable[..., Any]:
+        """``fn`` in that precision; as a :class:`StaticCall` with these options where calls are static.
+
+        What is lent must outlive other graphs' replays, also of those that were recorded before it and whose passing
+        results may lie anywhere in the shared memory: who lends has memory of its own.
+        """
 
         def run(*arguments: Any) -> Any:
             # autocast's cache would keep alive what a graph has recorded
             with torch.autocast(self.device_type, torch.bfloat16, enabled=self.bf16, cache_enabled=False):
                 return fn(*arguments)
 
-        return StaticCall(run, pool=self.pool, **options) if self.static else run
+        return StaticCall(run, lend=lend, pool=None if lend else self.pool, **options) if self.static else run
 
 
 class FastDenoiser(Denoiser):
@@ -75,20 +81,30 @@ class FastDenoiser(Denoiser):
 
 
 class FastOrchestrator(Orchestrator):
-    """``inner``, faster."""
+    """``inner``, faster; a prefix is valid until the next one of its kind."""
 
     def __init__(self, inner: Orchestrator, how: _How) -> None:
         nn.Module.__init__(self)
         self.inner, self.config, self.clock = inner, inner.config, inner.clock
-        self._prefix, self._block, self._point = how.call(inner.prefix), how.call(inner.block), how.call(inner.point)
+        # blocks read the prefix where it is: copying it takes a launch for every layer's keys and values
+        adopt = frozenset({0})
+        self._prefix, self._untold_prefix = how.call(inner.prefix, lend=True), how.call(inner.untold_prefix, lend=True)
+        self._block, self._untold_block = how.call(inner.block, adopt=adopt), how.call(inner.block, adopt=adopt)
+        self._point = how.call(inner.point, adopt=adopt)
+        self._untold: Prefix | None = None
 
     def prefix(self, c: Conditions) -> Prefix:
         """As ``inner``."""
         return self._prefix(c)
 
+    def untold_prefix(self, c: Conditions) -> Prefix:
+        """As ``inner``; lives beside the told one."""
+        self._untold = self._untold_prefix(c)
+        return self._untold
+
     def block(self, prefix: Prefix, audio: Tensor, sigma: Tensor) -> Tensor:
         """As ``inner``."""
-        return self._block(prefix, audio, sigma)
+        return (self._untold_block if prefix is self._untold else self._block)(prefix, audio, sigma)
 
     def point(self, prefix: Prefix, audio: Tensor) -> Tensor:
         """As ``inner``."""
@@ -118,9 +134,31 @@ def accelerate(character: Character, plan: InferencePlan) -> Character:
     if plan.compile:
         for block in denoiser.blocks:
             block.compile(dynamic=False)
+        if not orchestrator.use_fast_llm():
+            log.info("the orchestrator's language model is not of the Qwen2 family: its layers are not compiled")
+    if plan.codecs:
+        character = _fast_codecs(character, plan)
     pool = torch.cuda.graph_pool_handle() if plan.graphs and device.type == "cuda" else None
     how = _How(device.type, half, plan.graphs, pool)
     return replace(character, denoiser=FastDenoiser(denoiser, how), orchestrator=FastOrchestrator(orchestrator, how))
+
+
+def _fast_codecs(character: Character, plan: InferencePlan) -> Character:
+    """Codecs that are networks, prepared by ``plan``; they have graphs and memory of their own, for they run beside."""
+    video, audio = character.video_codec, character.audio_codec
+    if plan.graphs and audio is not None and hasattr(audio, "make_static"):
+        audio.make_static()
+    device = device_of(video)
+    if not plan.graphs or not isinstance(video, nn.Module) or video is None:
+        return character
+    if device.type == "cuda":
+        torch.backends.cudnn.benchmark = True  # shapes are fixed, and all are met before a stream begins
+        side = character.size // video.spatial_stride
+        prepare(video, (1, video.channels, character.clock.video_latents, side, side), plan.bf16 or plan.fp8,
+                plan.compile)
+    pool = torch.cuda.graph_pool_handle() if device.type == "cuda" else None
+    return replace(character, video_codec=FastVideo(
+        video, lambda decode: StaticCall(decode, lend=True, pool=pool, urgent=True)))
 
 
 def warm_up(character: Character, memory: StreamMemory, plans: Iterable[SamplePlan]) -> None:
@@ -132,7 +170,17 @@ def warm_up(character: Character, memory: StreamMemory, plans: Iterable[SamplePl
         for plan in {(p.sink_latents, p.motion_latents): p for p in plans}.values():  # steps share one graph
             copied = memory.copy()
             for _ in range(1 if memory.chunk or not character.clock.first_frames else 2):  # the first may be shorter
-                generate_chunk(character, copied, plan)
+                made = generate_chunk(character, copied, plan)
+                _decode(character, made.latents)
+
+
+def _decode(character: Character, latents: Latents) -> None:
+    """Decode a chunk for nothing, in decoders of its own."""
+    if character.video_codec is None or character.audio_codec is None:
+        return
+    streams = len(latents.video)
+    decoder = ChunkDecoder(character.video_codec, character.audio_codec, streams)
+    decoder.decode(ChunkJob(0, latents, [latents.audio.shape[1]] * streams, [True] * streams, [False] * streams, 0.0))
 
 
 def to_fp8(denoiser: Denoiser) -> int:

@@ -13,9 +13,12 @@ class InferencePlan:
 
     bf16: linear layers hold bfloat16 weights and compute in it, as autocast would with float32 ones.
     graphs: static buffers, and on CUDA one graph for each of context, denoising step, prefix, condition block, pointer.
-    compile: the denoiser's blocks are compiled, which fuses modulation, norms and rotary embedding.
+    compile: the denoiser's blocks are compiled, which fuses modulation, norms and rotary embedding, the orchestrator's
+        layers in few kernels, and a decoder of pictures that has no convolutions in time.
     fp8: the video path of all blocks but the first and the last in 8 bits; implies bf16.
     attention: a kernel of ``streamchar.nn.attention``; ``auto``: on CUDA the fastest at the stream's own sizes.
+    codecs: with ``graphs``, codecs too run from static buffers; on CUDA those that are networks decode in the precision
+        of the plan. Decoding serves one thread at a time then.
     """
 
     bf16: bool = False
@@ -23,6 +26,7 @@ class InferencePlan:
     compile: bool = False
     fp8: bool = False
     attention: str = "auto"
+    codecs: bool = True
 
 
 NAMED = {

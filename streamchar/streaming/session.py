@@ -136,9 +136,8 @@ class StreamSession:
                 self._close(b, tail)
         if self.conductor is not None:
             self.conductor.delivered(job.chunk)
-        now = time.perf_counter()
-        self.record.add(ChunkTiming(job.generate_s, decoded.video_s, decoded.audio_s, now - begun, now - self._began,
-                                    overlapped=self.overlap))
+        self.record.add(ChunkTiming(job.generate_s, decoded.video_s, decoded.audio_s, time.perf_counter() - begun,
+                                    begun - self._began, overlapped=self.overlap))
 
     def _close(self, b: int, tail: Any) -> None:
         """Write what the decoder held back and close the stream's sink."""

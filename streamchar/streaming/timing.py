@@ -1,10 +1,11 @@
 """When each chunk was ready and where its time went: the numbers by which "real time" is judged.
 
-Terms: *playback clock*: playing starts when the first chunk is ready and never pauses; chunk k is due k chunk lengths
-later, and is a *deadline miss* when it is ready after that. The latest of all (``worst_late_s``) is the buffer, in
-seconds, with which playback would not have stopped. *Real-time factor*: seconds of work per second of playback over
-all chunks; below 1 keeps up; where chunks overlap, the slowest of generating, decoding and writing counts. Several
-streams generated as one batch share their time: the factor is per batch.
+Terms: *ready*: pictures and sound are decoded and handed to the sink, which has finished the chunk before. *Playback
+clock*: playing starts when the first chunk is ready and never pauses; chunk k is due k chunk lengths later, and is a
+*deadline miss* when it is ready after that. The latest of all (``worst_late_s``) is the buffer, in seconds, with which
+playback would not have stopped. *Real-time factor*: seconds of work per second of playback over all chunks; below 1
+keeps up; where chunks overlap, the slowest of generating, decoding and writing counts. Several streams generated as one
+batch share their time: the factor is per batch.
 """
 
 from __future__ import annotations

@@ -9,12 +9,14 @@ from dataclasses import replace
 import pytest
 import torch
 
+from streamchar.codecs.mel import MelCodec
+from streamchar.codecs.taef2 import Taef2Codec
 from streamchar.nn import attention
 from streamchar.nn.fp8_linear import Fp8Linear
 from streamchar.rollout.character import Character
 from streamchar.rollout.plan import student_plan
 from streamchar.rollout.stream import stream_chunks
-from streamchar.streaming.engine import accelerate
+from streamchar.streaming.engine import accelerate, hold_bf16
 from streamchar.streaming.inference_plan import NAMED, InferencePlan
 from streamchar.streaming.session import StreamSession
 from streamchar.streaming.sinks import MemorySink
@@ -101,3 +103,50 @@ def test_chunks_decoded_beside_generation_are_the_same_pictures() -> None:
         session.run(stream_chunks(who, tiny.streams(WORDS).to("cuda"), plan, 4, exactly=True))
         found.append([s.frames for s in sinks])
     assert all((a == b).all() for a, b in zip(*found, strict=True))
+
+
+def sound_of(codec: MelCodec, latents: torch.Tensor) -> torch.Tensor:
+    decoder = codec.decoder()
+    return torch.cat([decoder.push(latents[:9]), decoder.push(latents[9:]), decoder.flush()])
+
+
+def test_the_vocoder_runs_where_its_codec_is() -> None:
+    """Phases are found by iteration, which enlarges rounding: what must agree are the magnitudes that are asked for."""
+    torch.manual_seed(0)
+    waves = [0.1 * torch.randn(16000).cumsum(0).sin() for _ in range(4)]
+    codec = MelCodec(64).fit(waves)
+    latents = codec.encode(waves[0][None])[0]
+    cpu = sound_of(codec, latents)
+    codec.cuda()
+    eager = sound_of(codec, latents.cuda())
+    codec.make_static()
+    graph = sound_of(codec, latents.cuda())
+    assert eager.is_cuda and graph.is_cuda and len(graph) == len(cpu)
+    assert distance(graph, eager) < 1e-3
+    spectra = [codec.log_mel(codec.encode(s.cuda()[None]))[0, 2:-2] for s in (cpu, graph)]
+    assert distance(spectra[1], spectra[0]) < 0.05
+
+
+@pytest.mark.parametrize("name", ["graphs", "compiled"])
+def test_pictures_decoded_from_a_graph_are_those_of_the_codec(name: str) -> None:
+    torch.manual_seed(0)
+    who = replace(character(), video_codec=Taef2Codec(tiny.CHANNELS).eval().cuda(), audio_codec=MelCodec(tiny.AUDIO))
+    z = torch.randn(1, tiny.CHANNELS, 5, tiny.GRID, tiny.GRID, device="cuda")
+    plain = who.codecs()[0].decode(z)
+    fast = accelerate(who, NAMED[name]).codecs()[0]
+    for _ in range(2):
+        assert (fast.decode(z) - plain).abs().mean() < 0.02
+
+
+def test_the_compiled_language_model_is_near_the_plain_one() -> None:
+    who = character()
+    c, audio = tiny.conditions(), tiny.latents().audio.cuda()
+    c = c.to("cuda")
+    found = []
+    for fast in (False, True):
+        model = deepcopy(who.orchestrator).requires_grad_(False)
+        hold_bf16(model)
+        assert not fast or model.use_fast_llm()
+        with torch.no_grad(), torch.autocast("cuda", torch.bfloat16, cache_enabled=False):
+            found.append(model.block(model.prefix(c), audio, torch.full((2,), 0.7, device="cuda")).float())
+    assert distance(*found) < 0.03

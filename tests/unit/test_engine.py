@@ -8,21 +8,27 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch import Tensor
 from torch._dynamo.utils import counters
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from streamchar.codecs.mel import MelCodec
+from streamchar.codecs.taef2 import Taef2Codec
 from streamchar.denoiser.model import Denoiser
 from streamchar.errors import InputError
 from streamchar.nn import attention
 from streamchar.nn.fp8_linear import BOUND, Fp8Linear
+from streamchar.nn.static_call import StaticCall
 from streamchar.orchestrator.model import Orchestrator
 from streamchar.rollout.character import Character
 from streamchar.rollout.plan import SamplePlan, student_plan, teacher_plan
 from streamchar.rollout.stream import stream_chunks
-from streamchar.streaming.engine import FastDenoiser, FastOrchestrator, accelerate, warm_up
+from streamchar.streaming.engine import FastDenoiser, FastOrchestrator, accelerate, hold_bf16, warm_up
+from streamchar.streaming.fast_video import FastVideo, lay_out
 from streamchar.streaming.inference_plan import InferencePlan, named_plan
-from streamchar.streaming.static_call import StaticCall
+from streamchar.streaming.session import StreamSession
+from streamchar.streaming.sinks import MemorySink
 from streamchar.types import Latents, tensor_map
 from tests import tiny_models as tiny
 
@@ -149,13 +155,15 @@ class NoWaiting(TorchDispatchMode):
 
 def test_what_graphs_record_never_waits_for_the_host() -> None:
     """On fake CUDA tensors: what these functions do cannot be recorded if they read or copy from the host."""
-    for index in (False, True):
+    for index, fast in ((False, False), (True, False), (False, True)):
         given = tiny.conditions(), tiny.latents()
         who = replace(tiny.character(), orchestrator=tiny.orchestrator(positions="index" if index else "time"))
         with FakeTensorMode(allow_non_fake_inputs=True) as fake:
             with torch.device("cuda"):
                 denoiser = Denoiser(who.denoiser.config, tiny.CLOCK, tiny.WINDOW)
                 orchestrator = Orchestrator(who.orchestrator.config, tiny.CLOCK, tiny.AUDIO, 32)
+            if fast:
+                assert orchestrator.requires_grad_(False).use_fast_llm(compiled=False)
             c, noisy = (tensor_map(x, lambda t: fake.from_tensor(t).cuda()) for x in given)
             sigma = torch.ones(2, device="cuda")
             for watch in (None, NoWaiting()):  # positions are laid out on the device at the first call
@@ -219,3 +227,88 @@ def test_compiled_blocks_equal_the_plain_ones() -> None:
     half = stream(accelerate(deepcopy(who), named_plan("bf16", "cpu")), FEW)
     assert distance(stream(accelerate(deepcopy(who), named_plan("compiled", "cpu")), FEW), half) < 0.02
     torch.compiler.reset()
+
+
+def spoken(model: Orchestrator) -> list[Tensor]:
+    """A prefix' last keys, c_a and the pointer."""
+    c, noisy = tiny.conditions(), tiny.latents()
+    with torch.no_grad():
+        prefix = model.prefix(c)
+        return [prefix.keys_values[-1][0], model.block(prefix, noisy.audio, torch.full((2,), 0.7)),
+                model.point(prefix, noisy.audio)]
+
+
+def grouped(heads: int, kv_heads: int) -> Orchestrator:
+    """Tiny, with groups of queries, and biases that matter."""
+    torch.manual_seed(0)
+    config = replace(tiny.orchestrator().config, width=64, layers=6, heads=heads, kv_heads=kv_heads)
+    model = Orchestrator(config, tiny.CLOCK, tiny.AUDIO, 32).requires_grad_(False).eval()
+    for p in model.parameters():
+        torch.nn.init.normal_(p, std=0.3)
+    return model
+
+
+@pytest.mark.parametrize("kv_heads", [4, 2, 1])
+def test_the_language_model_in_few_kernels_is_the_language_model(kv_heads: int) -> None:
+    plain, fast, half, both = (grouped(4, kv_heads) for _ in range(4))
+    assert fast.use_fast_llm(compiled=False)
+    exact = spoken(plain)
+    for ours, theirs in zip(spoken(fast), exact, strict=True):
+        torch.testing.assert_close(ours, theirs, atol=2e-5, rtol=1e-5)
+    assert all(torch.equal(a, b) for a, b in zip(fast.state_dict().values(), plain.state_dict().values(), strict=True))
+    hold_bf16(half)
+    hold_bf16(both)
+    both.use_fast_llm(compiled=False)
+    with torch.autocast("cpu", torch.bfloat16, cache_enabled=False):
+        theirs, ours = spoken(half)[1].float(), spoken(both)[1].float()
+    lost = [float((x - exact[1]).square().mean().sqrt() / exact[1].square().mean().sqrt()) for x in (theirs, ours)]
+    assert 0 < lost[1] < 0.05 and lost[1] < 1.5 * lost[0]  # what bf16 costs, and no more
+
+
+def test_all_layers_of_the_language_model_share_compiled_graphs(monkeypatch: pytest.MonkeyPatch) -> None:
+    graphs, real = [], torch.compile
+
+    def compiler(graph, inputs):  # type: ignore[no-untyped-def]
+        graphs.append(graph)
+        return graph.forward
+
+    monkeypatch.setattr(torch, "compile", lambda fn, **options: real(fn, backend=compiler, **options))
+    model = grouped(4, 2)
+    model.use_fast_llm()
+    counters.clear()
+    spoken(model)
+    assert len(graphs) == 4 and not counters["graph_break"]  # before and after attention, of a prefix and of a block
+    torch.compiler.reset()
+
+
+def test_codecs_decode_the_same_from_static_buffers() -> None:
+    def with_codecs() -> Character:
+        torch.manual_seed(0)
+        who = character()
+        video = Taef2Codec(tiny.CHANNELS).eval()
+        return replace(who, video_codec=video, audio_codec=MelCodec(tiny.AUDIO))
+
+    plain = with_codecs()
+    fast = accelerate(with_codecs(), InferencePlan(graphs=True))
+    assert isinstance(fast.video_codec, FastVideo) and fast.video_codec.fingerprint == plain.video_codec.fingerprint
+    warm_up(fast, fast.start(tiny.streams(WORDS)), [FEW])
+    heard = []
+    for who in (plain, fast):
+        sinks = [MemorySink(25, 16000) for _ in WORDS]
+        session = StreamSession(who.clock, *who.codecs(), sinks, overlap=who is fast)
+        session.run(stream_chunks(who, tiny.streams(WORDS), FEW, 3, exactly=True))
+        heard.append([(s.frames, s.sound) for s in sinks])
+    for (frames, sound), (frames_2, sound_2) in zip(*heard, strict=True):
+        assert (frames == frames_2).all() and (sound == sound_2).all() and frames.std() > 0
+    left = accelerate(with_codecs(), InferencePlan(graphs=True, codecs=False))
+    assert isinstance(left.video_codec, Taef2Codec)
+
+
+def test_layouts_of_weights_change_no_picture() -> None:
+    torch.manual_seed(0)
+    codec, z = Taef2Codec(8).eval(), torch.randn(1, 8, 3, 4, 4)
+    before = codec.decode(z)
+    lay_out(codec.modules(), torch.nn.Conv2d, torch.channels_last)
+    torch.testing.assert_close(codec.decode(z), before, atol=1e-5, rtol=1e-5)
+    codec.decoder.to(torch.bfloat16)  # takes its inputs in the type of its weights
+    assert codec.decode(z).dtype == torch.float32 and float((codec.decode(z) - before).abs().mean()) < 0.02

@@ -77,6 +77,22 @@ def test_a_saved_stream_continues_bit_identically(codec):
     assert torch.equal(first.flush(), second.flush())
 
 
+def test_static_buffers_give_the_same_sound_bit_by_bit():
+    plain, static = (MelCodec(64, iterations=8).fit(speech_like(16000, s) for s in range(4)) for _ in range(2))
+    static.make_static()
+    latents = plain.encode(speech_like(19200, 11)[None])[0]
+    whole, streams = plain.decode(latents), [static.decoder(), static.decoder()]
+    assert torch.equal(static.decode(latents), whole)
+    parts = [[s.push(piece) for s in streams] for piece in latents.split(7)]  # decoders take turns in the same buffers
+    for i, stream in enumerate(streams):
+        assert torch.equal(torch.cat([p[i] for p in parts] + [stream.flush()]), whole)
+    first, second = static.decoder(), plain.decoder()
+    first.push(latents[:11])
+    second.load_state_dict(first.state_dict())
+    assert torch.equal(first.push(latents[11:]), second.push(latents[11:]))
+    assert static.fingerprint == plain.fingerprint
+
+
 def test_sound_survives(codec):
     wave = speech_like(32000, 14)
     latents = codec.encode(wave[None])

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -66,12 +68,16 @@ def test_the_tiny_decoder_gives_a_chunk_of_frames() -> None:
     assert not missing("tae")
 
 
-def test_it_runs_on_a_cpu(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_it_runs_on_a_cpu(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+                          tmp_path: Path) -> None:
+    lines = tmp_path / "cases.json"
     monkeypatch.setattr(sys, "argv", ["stream.py", "--chunks", "3", "--engine", "graphs", "--device", "cpu",
-                                      "--no-peer"])
+                                      "--no-peer", "--characters", "2", "--json", str(lines)])
     monkeypatch.setattr(stream, "REPEATS", 1)
     monkeypatch.setattr(stream, "bandwidth", lambda device: 1e10)
     monkeypatch.setattr(stream, "peak", lambda device, dtype: 1e10)
     assert stream.main() == 0
     said = capsys.readouterr().out
     assert "| denoising step | 4 |" in said and "| mux (CPU) | 1 |" in said and " of 3 |" in said
+    case = json.loads(lines.read_text())
+    assert case["engine"] == "graphs" and case["stream"]["streams"] == 2 and case["parts_s"]["audio decode"] > 0

@@ -56,11 +56,12 @@ class StaticCall:
         adopt: positions of arguments that are another static call's lent result: not copied while it is the same one.
         lend: results are the buffers themselves, valid until the next call, in place of copies.
         pool: memory that CUDA graphs of one model share; they must never run at the same time.
+        urgent: its kernels go before those of other CUDA streams, wherever the device has room for one.
     """
 
     def __init__(self, fn: Callable[..., Any], adopt: frozenset[int] = frozenset(), lend: bool = False,
-                 pool: Any = None) -> None:
-        self.fn, self.adopt, self.lend, self.pool = fn, adopt, lend, pool
+                 pool: Any = None, urgent: bool = False) -> None:
+        self.fn, self.adopt, self.lend, self.pool, self.urgent = fn, adopt, lend, pool, urgent
         self._recorded: dict[tuple[Any, ...], _Recorded] = {}
 
     @property
@@ -112,7 +113,8 @@ class StaticCall:
         torch.cuda.current_stream(device).wait_stream(beside)
         graph = torch.cuda.CUDAGraph()
         # another thread may be decoding the chunk before: only this thread's calls are recorded and restricted
-        with torch.cuda.graph(graph, pool=self.pool, capture_error_mode="thread_local"):
+        stream = torch.cuda.Stream(device, priority=-1) if self.urgent else None  # a graph keeps its stream's priority
+        with torch.cuda.graph(graph, pool=self.pool, stream=stream, capture_error_mode="thread_local"):
             result = self.fn(*held)
         return result, graph.replay
 
