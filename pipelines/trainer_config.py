@@ -40,7 +40,7 @@ class TrainerConfig:
     """Of trained models, what blocks keep for the backward pass: ``keep`` all, ``selective`` (attention and half of the
     matrix products; the rest is computed again) or ``recompute`` (block inputs alone)."""
     compile: bool = False
-    """Compile the denoisers' blocks."""
+    """Compile the denoisers' blocks, and MLPs and norms of an LM that learns."""
     log_every: int = 10
     """Steps between logged steps."""
     val_every: int = 500
