@@ -10,6 +10,6 @@ def sent(tensor: Tensor, device: torch.device | str) -> Tensor:
     """``tensor`` on ``device``. From the host it goes through pinned memory: out of any other, a copy would wait until
     the device has done all that was asked of it before."""
     device = torch.device(device)
-    if tensor.device.type == "cpu" and device.type != "cpu":
+    if tensor.numel() and tensor.device.type == "cpu" and device.type != "cpu":
         return tensor.pin_memory().to(device, non_blocking=True)
     return tensor.to(device)
