@@ -8,7 +8,7 @@ needs. A teacher step is the joint objective without the pointer's pass (denoise
 updates student and critic, as each fifth iteration does, ``critic`` the critic alone, as the others do. Useful FLOPs
 are counted by torch on one step without recomputed activations (forward and backward, multiply-add = 2). The peak is
 that of a large matrix product of the same type in the same process. On a GPU one more step is made with every host
-synchronisation forbidden, unless ``--allow-sync``.
+synchronisation forbidden; the first is told with its place, and is a failure unless ``--allow-sync``.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import platform
 import subprocess
 import sys
 import time
+import traceback
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass, replace
@@ -37,8 +38,10 @@ from streamchar.denoiser.model import Denoiser  # noqa: E402
 from streamchar.diffusion.config import DiffusionConfig  # noqa: E402
 from streamchar.diffusion.noise import NoiseKey  # noqa: E402
 from streamchar.distributed.activations import checkpoint_activations  # noqa: E402
+from streamchar.distributed.compiling import compile_parts  # noqa: E402
 from streamchar.hub.model_spec import ModelSpec  # noqa: E402
 from streamchar.hub.random_batches import random_chunks  # noqa: E402
+from streamchar.nn import attention  # noqa: E402
 from streamchar.objectives.distribution_matching import critic_losses, generator_losses, renoise  # noqa: E402
 from streamchar.objectives.drops import DropConfig  # noqa: E402
 from streamchar.objectives.joint import joint_losses  # noqa: E402
@@ -101,9 +104,8 @@ class Step:
         for model in trained:
             checkpoint_activations(model, setting.activations)  # type: ignore[arg-type]
         if setting.compile:
-            for model in (m for m in vars(self).values() if isinstance(m, Denoiser)):
-                for block in model.blocks:
-                    block.compile()
+            for model in (m for m in vars(self).values() if isinstance(m, Denoiser) or m in trained):
+                compile_parts(model)
         self.optimizers = {m: torch.optim.AdamW(
             [p for p in m.parameters() if p.requires_grad], lr=1e-5, fused=True) for m in trained}
         self.batch = random_chunks(spec, setting.batch, grid).to(setting.device)
@@ -202,10 +204,18 @@ def synchronisations(step: Step) -> str:
     try:
         step.run(0)
     except RuntimeError as error:
-        return str(error).splitlines()[0]
+        return f"{str(error).splitlines()[0]} ({place_of(error)})"
     finally:
         torch.cuda.set_sync_debug_mode("default")
     return "none"
+
+
+def place_of(error: BaseException) -> str:
+    """The last line of this repository on the way to an error; of a backward pass it is where that was asked for."""
+    root = Path(__file__).resolve().parents[1]
+    ours = [f for f in traceback.extract_tb(error.__traceback__) if Path(f.filename).is_relative_to(root)
+            and "site-packages" not in f.filename]
+    return f"{Path(ours[-1].filename).relative_to(root)}:{ours[-1].lineno}" if ours else "outside of this repository"
 
 
 def profile(step: Step, name: str, folder: Path | None) -> None:
@@ -233,7 +243,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=10, help="timed steps")
     parser.add_argument("--device", default="cuda" if gpu else "cpu")
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="bf16" if gpu else "fp32")
-    parser.add_argument("--compile", action="store_true", help="compile the denoisers' blocks")
+    parser.add_argument("--compile", action="store_true", help="compile denoisers' blocks, and MLPs and norms of an LM "
+                        "that learns")
+    parser.add_argument("--attention", choices=tuple(attention.NAMES), help="kernel (default: the preferred one)")
     parser.add_argument("--activations", choices=("keep", "selective", "recompute"), default="keep")
     parser.add_argument("--profile", action="store_true", help="print the operations that take most time")
     parser.add_argument("--trace", type=Path, help="folder for traces of the profile")
@@ -260,6 +272,7 @@ def main() -> int:
                             check=False).stdout.strip() or "no git"
     print(f"Command: python benchmarks/{Path(__file__).name} {' '.join(sys.argv[1:])}\nCommit {commit}, "
           f"{time.strftime('%Y-%m-%d')}, {hardware(device)}, torch {torch.__version__}, preset {options.preset}\n")
+    attention.use(device.type, options.attention)
     dtype = torch.bfloat16 if options.precision == "bf16" else torch.float32
     best, failed = peak(device, dtype), False
     print(f"{options.precision} matrix product: {best / 1e12:.3g} TFLOP/s\n\n| step | batch | iterations/s "
@@ -268,6 +281,9 @@ def main() -> int:
         setting = Setting(device, options.batch, options.compile, options.activations, dtype)
         step = Step(name, spec, grid, setting)
         flops = count_flops(step if setting == step.plain() else Step(name, spec, grid, step.plain()))
+        if device.type == "cuda":  # what is only counted takes no part in the peak of memory
+            torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats()
         each = seconds_each(step.run, options.steps, device)
         waits = synchronisations(step)
         failed |= waits not in ("none", "no GPU")

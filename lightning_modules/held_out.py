@@ -125,8 +125,8 @@ class HeldOutScores:
         for s in (sample for draws in samples for sample in (draws.first, draws.second)):
             for video, audio in zip(s.video, s.audio, strict=True):
                 pictures = codecs[0].decode(video[None])[0].permute(0, 2, 3, 1).clamp(0, 1)
-                opening = self.mouth.opening((pictures * 255).round().to(torch.uint8).numpy())
-                sound = codecs[1].decode(audio).float().numpy()
+                opening = self.mouth.opening((pictures * 255).round().to(torch.uint8).cpu().numpy())
+                sound = codecs[1].decode(audio).float().cpu().numpy()
                 curves.append(sync_score(opening, sound, clock.fps, clock.sample_rate,
                                          min(MAX_LAG, clock.chunk_frames // 4)))
         score = mean_score(curves)

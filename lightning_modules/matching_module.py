@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from lightning_modules.config import MatchingStage
+from lightning_modules.figures import levels
 from lightning_modules.fixed_streams import FixedStreams
 from lightning_modules.held_out import HeldOutScores
-from lightning_modules.stage_module import StageModule, levels
+from lightning_modules.stage_module import StageModule
 from streamchar.denoiser.model import Denoiser
 from streamchar.diffusion.config import DiffusionConfig
 from streamchar.diffusion.noise import NoiseKey, scalar
@@ -122,7 +123,7 @@ class MatchingModule(StageModule):
     def finish_trajectory(self, loss: Tensor, values: dict[str, Any], keys: list[str]) -> None:
         """Step the student when its backward passes are done, and log."""
         figures = self.step_role("trajectory", loss, keys)
-        self.log_step({"train/loss": loss, **values, **figures}, len(keys))
+        self.log_step({**values, **figures}, len(keys))
 
     def generator_backward(self, sample: Latents | None, prefix: Prefix, conditions: Conditions, weight: Tensor,
                            key: NoiseKey, share: float) -> tuple[Tensor, dict[str, Any]]:
@@ -160,7 +161,7 @@ class MatchingModule(StageModule):
         if generator is not None:
             figures |= self.step_role("student", generator, keys)
         figures |= self.step_role("critic", critic, keys)
-        self.log_step({"train/loss": critic, **values, **figures,
+        self.log_step({**values, **figures,
                        "progress/generator_updates": float(self.updates.get("student", 0))},
                       len(keys))
 
@@ -180,7 +181,7 @@ class MatchingModule(StageModule):
     def on_fit_start(self) -> None:
         """Before any callback's ``on_train_start``: one restores the streams' memory there, another validates."""
         if self.fixed.memory is None:
-            self.fixed.begin(self.data().fixed_streams(2))
+            self.fixed.begin(self.data().fixed_streams(2).to(self.device))
 
     def stream_memories(self) -> dict[str, StreamMemory]:
         """Memory of the fixed validation streams, which speak on from validation to validation."""

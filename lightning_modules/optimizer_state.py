@@ -55,16 +55,17 @@ def load_named_state(optimizer: Any, names: Mapping[Tensor, str], state: State) 
             for parameter in group["params"]:
                 name = names[parameter]
                 if name in state:
-                    part.state[parameter] = {k: _placed(v, parameter, name) for k, v in state[name].items()}
+                    part.state[parameter] = {k: _placed(v, parameter, name, bool(group.get("fused")))
+                                             for k, v in state[name].items()}
                     left.discard(name)
     if left:
         raise CheckpointError(f"the checkpoint has optimiser states of {sorted(left)[0]} (and {len(left) - 1} more), "
                               "which this run does not train; use the checkpoint's own config.yaml or another name=")
 
 
-def _placed(value: Tensor, parameter: Tensor, name: str) -> Tensor:
-    if value.ndim == 0:
-        return value.clone()
+def _placed(value: Tensor, parameter: Tensor, name: str, fused: bool) -> Tensor:
+    if value.ndim == 0:  # the number of steps, which a fused optimiser counts on the device
+        return value.to(parameter.device, copy=True) if fused else value.clone()
     if value.shape != parameter.shape:
         raise CheckpointError(f"the checkpoint's optimiser state of {name} is {tuple(value.shape)}, the parameter "
                               f"{tuple(parameter.shape)}; use the checkpoint's own config.yaml or another name=")

@@ -21,7 +21,7 @@ class MuonWithAdamW(torch.optim.Optimizer):
         kind = torch.optim.Muon if fast_bfloat16(matrices[0]["params"][0].device) else Float32Muon
         self.muon = kind(matrices, lr=config.muon_lr, weight_decay=config.weight_decay, adjust_lr_fn="original")
         self.adamw = torch.optim.AdamW(others, lr=config.lr, betas=(config.betas[0], config.betas[1]),
-                                       weight_decay=config.weight_decay)
+                                       weight_decay=config.weight_decay, fused=one_kernel(others))
         super().__init__([*matrices, *others], {})
         self.param_groups = self.muon.param_groups + self.adamw.param_groups
 
@@ -61,7 +61,13 @@ def build_optimizer(modules: Iterable[tuple[nn.Module, float]], config: Optimize
     if matrices:
         return MuonWithAdamW(matrices, others, config)
     first, second = config.betas
-    return torch.optim.AdamW(others, lr=config.lr, betas=(first, second), weight_decay=config.weight_decay)
+    return torch.optim.AdamW(others, lr=config.lr, betas=(first, second), weight_decay=config.weight_decay,
+                             fused=one_kernel(others))
+
+
+def one_kernel(groups: list[dict[str, Any]]) -> bool | None:
+    """AdamW in one pass over weights and states, where all lie on a GPU; None: as torch chooses."""
+    return all(p.is_cuda for group in groups for p in group["params"]) or None
 
 
 def clipped_norm(optimizer: Any, parameters: list[Tensor], limit: float) -> Tensor:

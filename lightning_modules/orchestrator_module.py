@@ -9,15 +9,16 @@ import torch
 from torch import Tensor
 
 from lightning_modules.config import OrchestratorStage
+from lightning_modules.figures import by_group, levels
 from lightning_modules.micro_batches import micro_batches
 from lightning_modules.pointer_records import ConstantRate, pointer_records
-from lightning_modules.stage_module import StageModule, by_group, levels
+from lightning_modules.stage_module import StageModule
 from streamchar.diffusion.config import DiffusionConfig
 from streamchar.diffusion.noise import NoiseKey
 from streamchar.distributed.out_of_memory import at_work
 from streamchar.evaluation.records import PointerRecord
 from streamchar.objectives.conditioning import perturb
-from streamchar.objectives.speech import SpeechLosses, pointer_mean, pointer_samples, speech_losses
+from streamchar.objectives.speech import SpeechLosses, pointer_error, pointer_mean, speech_losses
 from streamchar.orchestrator.model import Orchestrator
 from streamchar.types import ChunkBatch
 
@@ -55,14 +56,13 @@ class OrchestratorModule(StageModule):
             loss = self._total(losses, part, pointer_share)
             self.role_backward("orchestrator", loss * share)
             total += loss.detach() * share
-            true = part.pointer[pointer_samples(part, pointer_share)]
             values = {"train/audio": losses.flow.mean(),
                       "train/pointer": pointer_mean(losses.pointer, part, pointer_share),
-                      "pointer/train_error": (losses.predicted - true).abs().mean(),
+                      "pointer/train_error": pointer_error(losses.predicted, part, pointer_share),
                       **levels("train/audio", losses.flow, losses.sigma),
                       **by_group("train/audio", losses.flow, part.groups)}
         figures = self.step_role("orchestrator", total, batch.keys)
-        self.log_step({"train/loss": total, **values, **figures}, len(batch))
+        self.log_step({**values, **figures}, len(batch))
 
     def validation_step(self, batch: ChunkBatch, batch_index: int) -> None:
         losses = speech_losses(self.orchestrator, batch, NoiseKey.of(self.seed, batch.index, "val"), self.diffusion)

@@ -111,6 +111,17 @@ class RolloutModule(MatchingModule):
         streams = dict(vars(tensor_map(self.streams, lambda t: t.clone())))
         return {"memory": self.memory.state_dict(), "streams": streams, "world": self.trainer.world_size}
 
+    def on_fit_start(self) -> None:
+        super().on_fit_start()
+        if self.memory is not None and self.streams is not None and self.memory.ref.device != self.device:
+            self._restore(self.memory.state_dict())  # it was restored before the models came to their device
+
+    def _restore(self, state: dict[str, Any]) -> None:
+        assert self.streams is not None
+        self.streams = self.streams.to(self.device)
+        self.memory = self.character.start(self.streams, self.seed)
+        self.memory.load_state_dict(state)
+
     def load_extra_state(self, state: dict[str, Any]) -> None:
         self.memory = self.streams = None
         if not state:
@@ -119,6 +130,5 @@ class RolloutModule(MatchingModule):
             log.warning("streams begin afresh: their memory was saved by %d processes, now there are %d",
                         state["world"], self.trainer.world_size)
             return
-        self.streams = RolloutBatch(**state["streams"]).to(self.device)
-        self.memory = self.character.start(self.streams, self.seed)
-        self.memory.load_state_dict(state["memory"])
+        self.streams = RolloutBatch(**state["streams"])
+        self._restore(state["memory"])

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_modules.config import OptimizerConfig, StageConfig
+from lightning_modules.figures import merged, read
 from lightning_modules.optimizer_state import load_named_state, named_state, parts
 from lightning_modules.optimizers import (
     build_optimizer,
@@ -61,7 +62,7 @@ class StageModule(L.LightningModule):
         self.updates: dict[str, int] = {}
         self.nonfinite_total = 0
         self.nonfinite_in_a_row = 0
-        self.figures: dict[str, float] = {}
+        self.figures: dict[str, Any] = {}
         self.step_figures: dict[str, float] = {}
 
     # Roles and optimisers
@@ -117,28 +118,29 @@ class StageModule(L.LightningModule):
     def step_role(self, role: str, loss: Tensor, keys: list[str]) -> dict[str, float]:
         """Clip, guard and step ``role`` after its backward passes; returns its figures for the log.
 
-        ``loss`` is the (detached) loss of the iteration, only looked at for being finite. Where any rank has a
-        non-finite loss or gradient, all ranks drop the update together.
+        ``loss`` is the (detached) loss of the iteration. Where any rank has a non-finite loss or gradient, all ranks
+        drop the update together. The role that keeps time gives its loss back as ``train/loss``.
         """
         wrapped = self.role_optimizer(role)
         options = self.role_options[role]
         parameters = list(self.trained_parameters(role))
-        norm = clipped_norm(wrapped.optimizer, parameters, options.clip)
-        bad = self._agree(not (math.isfinite(float(norm)) and math.isfinite(float(loss))))
-        if bad:
+        norm, value, good = self._judged(clipped_norm(wrapped.optimizer, parameters, options.clip), loss)
+        if not good:
             drop_gradients(wrapped.optimizer, parameters)
             self._count_nonfinite(role, keys)
         else:
             self.nonfinite_in_a_row = 0
         count = self.updates.get(role, 0)
         rate = set_learning_rate(wrapped.optimizer, learning_rate_factor(count, self.total_updates(role), options))
+        keeps_time = self.keeps_time(role)
         with at_work(f"the {role}'s optimiser step"):
-            (wrapped if self.keeps_time(role) else wrapped.optimizer).step()
+            (wrapped if keeps_time else wrapped.optimizer).step()
         for p in parameters:
             p.grad = None
-        self.updates[role] = count + (0 if bad else 1)
-        return {f"stability/grad_norm_{role}": float(norm), f"stability/lr_{role}": rate,
-                "stability/nonfinite": float(self.nonfinite_total)}
+        self.updates[role] = count + (1 if good else 0)
+        figures = {f"stability/grad_norm_{role}": norm, f"stability/lr_{role}": rate,
+                   "stability/nonfinite": float(self.nonfinite_total)}
+        return {"train/loss": value, **figures} if keeps_time else figures
 
     def keeps_time(self, role: str) -> bool:
         """Whether an update of ``role`` counts this iteration in ``global_step``; exactly one does."""
@@ -159,11 +161,16 @@ class StageModule(L.LightningModule):
         for module, _ in self.role_modules[role]:
             yield from (p for p in module.parameters() if p.requires_grad)
 
-    def _agree(self, flag: bool) -> bool:
-        if self.trainer.world_size == 1:
-            return flag
-        flags: Any = self.all_gather(torch.tensor(float(flag), device=self.device))
-        return bool(flags.max() > 0)
+    def _judged(self, norm: Tensor, loss: Tensor) -> tuple[float, float, bool]:
+        """Gradient norm and loss of this rank as numbers, and whether those of all ranks are finite.
+
+        The one place where a step waits for the device, once per update: the host must know whether the update is made
+        before it asks for it. Until then all of the backward pass has been queued, and nothing else is read.
+        """
+        both = torch.stack([torch.as_tensor(x, device=self.device).float() for x in (norm, loss.detach())])
+        rows: list[list[float]] = (self.all_gather(both) if self.trainer.world_size > 1 else both[None]).tolist()
+        own = rows[self.trainer.global_rank if len(rows) > 1 else 0]
+        return own[0], own[1], all(math.isfinite(x) for row in rows for x in row)
 
     def _count_nonfinite(self, role: str, keys: list[str]) -> None:
         self.nonfinite_total += 1
@@ -184,17 +191,27 @@ class StageModule(L.LightningModule):
         Not every iteration has every figure (the generator's, or a noise level's): a logged row holds the newest value
         of each since the row before.
         """
-        self.step_figures = {k: float(v.detach()) if isinstance(v, Tensor) else float(v) for k, v in values.items()}
-        self.figures |= self.step_figures
+        self.step_figures = {k: float(v) for k, v in values.items() if isinstance(v, float | int)}
+        self.figures = merged(self.figures, values)
         if self.trainer._results is not None:
-            self.trainer._results.reset()  # Lightning would repeat a figure's last value in every later row
-        self.log_dict(self.figures, on_step=True, on_epoch=False, sync_dist=False)
+            self.trainer._results.clear()  # Lightning would repeat a figure's last value in every later row
         self.iteration += 1
         if self.iteration % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
+            self._log_row()
             self.figures = {}
         advance = getattr(self.data(), "advance", None)
         if advance is not None:
             advance(samples)
+
+    def _log_row(self) -> None:
+        """Read and log the figures since the last row; as tensors of the host, for Lightning sends numbers away."""
+        row = {name: torch.tensor(value) for name, value in read(self.figures).items()}
+        self.log_dict(row, on_step=True, on_epoch=False, sync_dist=False)
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        """After the callbacks: where one of them ends training, Lightning writes a last row, due or not."""
+        if self.trainer.should_stop and self.figures:
+            self._log_row()
 
     # Checkpoints hold trained roles only; frozen parts are referred to by path and hash.
 
@@ -208,7 +225,7 @@ class StageModule(L.LightningModule):
         names = self.parameter_names()
         states = {role: named_state(self.role_optimizer(role).optimizer, names, keep) for role in self.role_names()}
         return {"weights": gathered(self.trained_state(), keep), "optimizers": states, "counters": counters,
-                "extra": {**self.extra_state(), "figures": dict(self.figures)}}
+                "extra": {**self.extra_state(), "figures": read(self.figures)}}
 
     def load_checkpoint_state(self, state: dict[str, Any]) -> None:
         """Restore :meth:`checkpoint_state_dict` without the optimisers, which may not be there yet.
@@ -268,15 +285,3 @@ class StageModule(L.LightningModule):
 
     def load_extra_state(self, state: dict[str, Any]) -> None:
         """Restore :meth:`extra_state`."""
-
-
-def by_group(name: str, loss: Tensor, groups: Sequence[str]) -> dict[str, float]:
-    """Mean of a per-sample loss (B,) in each set of a mixture: ``name_in_SET``; nothing without a mixture."""
-    places = {group: [i for i, g in enumerate(groups) if g == group] for group in sorted(set(groups))}
-    return {f"{name}_in_{group}": float(loss[rows].detach().mean()) for group, rows in places.items()}
-
-
-def levels(name: str, loss: Tensor, sigma: Tensor, bins: int = 4) -> dict[str, float]:
-    """Mean of a per-sample loss (B,) in equal bins of the noise level: ``name_t0`` (clean) to ``name_t3`` (noise)."""
-    place = (sigma * bins).long().clamp(0, bins - 1)
-    return {f"{name}_t{i}": float(loss[place == i].detach().mean()) for i in range(bins) if bool((place == i).any())}

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from lightning_modules.config import TeacherStage
+from lightning_modules.figures import by_group, levels
 from lightning_modules.fixed_streams import FixedStreams
 from lightning_modules.micro_batches import micro_batches
 from lightning_modules.pointer_records import ConstantRate, pointer_records
-from lightning_modules.stage_module import StageModule, by_group, levels
+from lightning_modules.stage_module import StageModule
 from streamchar.diffusion.noise import NoiseKey
 from streamchar.distributed.out_of_memory import at_work
 from streamchar.evaluation.records import PointerRecord, SampleVideo
@@ -20,7 +21,7 @@ from streamchar.objectives.conditioning import perturb
 from streamchar.objectives.drops import DropConfig
 from streamchar.objectives.joint import JointLosses, joint_losses
 from streamchar.objectives.per_sample import batch_mean
-from streamchar.objectives.speech import pointer_mean, pointer_samples
+from streamchar.objectives.speech import pointer_error, pointer_mean
 from streamchar.rollout.character import Character
 from streamchar.rollout.plan import teacher_plan
 from streamchar.types import ChunkBatch
@@ -73,13 +74,13 @@ class TeacherModule(StageModule):
             values = {"train/video": batch_mean(losses.video, part.has_video),
                       "train/audio": losses.audio.mean(), "train/head": losses.head.mean(),
                       "train/pointer": pointer_mean(losses.pointer, part),
-                      "pointer/train_error": (losses.predicted - part.pointer[pointer_samples(part, 1.0)]).abs().mean(),
+                      "pointer/train_error": pointer_error(losses.predicted, part),
                       **levels("train/audio", losses.audio, losses.sigma),
                       **by_group("train/audio", losses.audio, part.groups),
                       **by_group("train/video", losses.video, part.groups),
                       **levels("train/video", losses.video, losses.sigma)}
         figures = self.step_role("teacher", total, batch.keys)
-        self.log_step({"train/loss": total, **values, **figures}, len(batch))
+        self.log_step({**values, **figures}, len(batch))
 
     def validation_step(self, batch: ChunkBatch, batch_index: int) -> None:
         key = NoiseKey.of(self.seed, batch.index, "val")
@@ -96,7 +97,7 @@ class TeacherModule(StageModule):
         self.constant_rate.load_state_dict(state.get("constant_rate", {}))
 
     def on_train_start(self) -> None:
-        self.fixed.begin(self.data().fixed_streams(2))
+        self.fixed.begin(self.data().fixed_streams(2).to(self.device))
 
     def sample_videos(self) -> list[SampleVideo]:
         """Reference | teacher, at fixed prompts and noise."""

@@ -33,6 +33,7 @@ from pipelines.trainer import build_trainer
 from pipelines.trainer_config import TrainerConfig
 from streamchar.denoiser.model import Denoiser
 from streamchar.distributed.activations import checkpoint_activations
+from streamchar.distributed.compiling import compile_parts
 from streamchar.errors import StreamCharError
 from streamchar.orchestrator.model import Orchestrator
 
@@ -68,11 +69,13 @@ def fit(job: Fit, module: L.LightningModule, data: L.LightningDataModule, logger
     stops: list[Preemption | TimeLimit] = [preemption, limit] if limit else [preemption]
     trainer = build_trainer(job.trainer, job.steps, job.folder, watchers(job, stops), loggers)
     for model in module.children():
-        if isinstance(model, Denoiser | Orchestrator) and any(p.requires_grad for p in model.parameters()):
+        if not isinstance(model, Denoiser | Orchestrator):
+            continue
+        learns = any(p.requires_grad for p in model.parameters())
+        if learns:
             checkpoint_activations(model, job.trainer.activations)
-        if isinstance(model, Denoiser) and job.trainer.compile:
-            for block in model.blocks:
-                block.compile()
+        if job.trainer.compile and (learns or isinstance(model, Denoiser)):
+            compile_parts(model)
     module.strict_loading = False  # a checkpoint holds the trained roles; what it must hold is checked on loading
     try:
         trainer.fit(module, datamodule=data, ckpt_path=str(job.start / files.STATE) if job.start else None,

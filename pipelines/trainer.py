@@ -22,6 +22,7 @@ from pipelines.strategies.stored_whole import Replicated, Single
 from pipelines.strategies.zero import ZeroEngines
 from pipelines.trainer_config import TrainerConfig
 from streamchar.errors import InputError
+from streamchar.nn import attention
 from streamchar.nn.bfloat16 import fast_bfloat16
 
 log = logging.getLogger(__name__)
@@ -53,6 +54,8 @@ def build_trainer(cfg: TrainerConfig, steps: int, folder: Path, callbacks: Seque
     if accelerator == "gpu" and devices > torch.cuda.device_count():
         raise InputError(f"trainer.devices={devices} but this node has {torch.cuda.device_count()} GPUs; ask for fewer "
                          "or use trainer.accelerator=cpu")
+    if accelerator == "gpu":
+        attention.use("cuda", cfg.attention or None)
     strategy = strategy_of(cfg, devices * nodes, accelerator)
     # One endless epoch: with more allowed, a loader that runs dry would be asked again and again for ever.
     trainer = L.Trainer(

@@ -40,7 +40,10 @@ class TrainerConfig:
     """Of trained models, what blocks keep for the backward pass: ``keep`` all, ``selective`` (attention and half of the
     matrix products; the rest is computed again) or ``recompute`` (block inputs alone)."""
     compile: bool = False
-    """Compile the denoisers' blocks."""
+    """Compile the denoisers' blocks, and MLPs and norms of an LM that learns."""
+    attention: str = ""
+    """Kernel of the denoisers' attention on a GPU: ``flash3``, ``flash``, ``sdpa`` or ``cudnn``; empty: the first of
+    these that is there. ``benchmarks/train_step.py --attention`` times them."""
     log_every: int = 10
     """Steps between logged steps."""
     val_every: int = 500

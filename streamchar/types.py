@@ -12,6 +12,8 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from streamchar.transfer import sent
+
 T = TypeVar("T")
 
 
@@ -32,7 +34,7 @@ class Text:
     mask: Tensor
 
     def to(self, device: torch.device | str) -> Text:
-        return Text(self.ids.to(device), self.mask.to(device))
+        return Text(sent(self.ids, device), sent(self.mask, device))
 
 
 @dataclass
@@ -70,7 +72,7 @@ class Conditions:
 
     def to(self, device: torch.device | str) -> Conditions:
         """A copy with every tensor on ``device``."""
-        return tensor_map(self, lambda t: t.to(device))
+        return tensor_map(self, lambda t: sent(t, device))
 
     def without_text(self) -> Conditions:
         """The same, with no sample told what is said."""
@@ -95,7 +97,8 @@ class ChunkBatch:
     audio_weight (B, Ta): 1 for owned latents, 0 for surplus ones (in every loss, mean and normaliser).
     has_video (B,) bool: False for audio-only speech items (their video fields are zeros and carry no loss).
     pointer (B,) float: true end position, in units from todo's first unit.
-    index (B,) int64: position in the one global sample order; keys: sample keys, for quarantine and guards.
+    index (B,) int64: position in the one global sample order, always on the host, which draws noise and chooses by it;
+    keys: sample keys, for quarantine and guards.
     groups: per sample, the set of a mixture that it comes from (losses are told apart by it); empty without a mixture.
     """
 
@@ -109,7 +112,8 @@ class ChunkBatch:
     groups: list[str] = field(default_factory=list)
 
     def to(self, device: torch.device | str) -> ChunkBatch:
-        return tensor_map(self, lambda t: t.to(device))
+        """A copy on ``device``, but for what only the host reads."""
+        return replace(tensor_map(self, lambda t: sent(t, device)), index=self.index)
 
     def __len__(self) -> int:
         return int(self.index.shape[0])
@@ -126,6 +130,7 @@ class RolloutBatch:
     start_spoken: words already said inside start_audio (they precede ``words``).
     start_cursor (B,) float: units of ``words`` already said at the start (a cut word's fraction).
     has_ref (B,) bool: False = no reference picture was given (learned null); None = every stream has one.
+    index, start_cursor and start_audio_mask are always on the host, which draws noise and splits the text by them.
     """
 
     ref: Tensor
@@ -144,7 +149,9 @@ class RolloutBatch:
     has_ref: Tensor | None = None
 
     def to(self, device: torch.device | str) -> RolloutBatch:
-        return tensor_map(self, lambda t: t.to(device))
+        """A copy on ``device``, but for what only the host reads."""
+        return replace(tensor_map(self, lambda t: sent(t, device)), index=self.index, start_cursor=self.start_cursor,
+                       start_audio_mask=self.start_audio_mask)
 
     def __len__(self) -> int:
         return int(self.index.shape[0])

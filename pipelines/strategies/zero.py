@@ -113,7 +113,9 @@ class EngineOptimizer:
         states = self.zero.optimizer.state
         for piece in pieces:
             if "step" not in states[piece]:
-                states[piece] = {"step": torch.zeros(()), "exp_avg": torch.zeros_like(piece, requires_grad=False),
+                fused = self.zero.optimizer.param_groups[0].get("fused")
+                states[piece] = {"step": torch.zeros((), device=piece.device if fused else None),
+                                 "exp_avg": torch.zeros_like(piece, requires_grad=False),
                                  "exp_avg_sq": torch.zeros_like(piece, requires_grad=False)}
         if self.stage < 3:
             # DeepSpeed links states to parameters once, in the first group's first step, before later groups have any.

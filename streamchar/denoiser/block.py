@@ -14,6 +14,7 @@ from torch import Tensor
 
 from streamchar.denoiser.config import DenoiserConfig
 from streamchar.nn.attention import attend
+from streamchar.nn.norm import RMSNorm
 from streamchar.nn.rope import rotate
 
 Rope = tuple[Tensor, Tensor]
@@ -39,7 +40,7 @@ class SelfAttention(nn.Module):
         super().__init__()
         self.heads = heads
         self.to_q, self.to_k, self.to_v, self.to_out = (nn.Linear(width, width) for _ in range(4))
-        self.norm_q, self.norm_k = nn.RMSNorm(width, eps=1e-6), nn.RMSNorm(width, eps=1e-6)
+        self.norm_q, self.norm_k = RMSNorm(width, eps=1e-6), RMSNorm(width, eps=1e-6)
 
     def qkv(self, x_BLD: Tensor, rope: Rope) -> tuple[Tensor, Tensor, Tensor]:
         """Rotated queries and keys, and values: three (B, L, H, D/H)."""
@@ -63,7 +64,7 @@ class CaptionAttention(nn.Module):
         super().__init__()
         self.heads = heads
         self.to_q, self.to_k, self.to_v, self.to_out = (nn.Linear(width, width) for _ in range(4))
-        self.norm_q, self.norm_k = nn.RMSNorm(width, eps=1e-6), nn.RMSNorm(width, eps=1e-6)
+        self.norm_q, self.norm_k = RMSNorm(width, eps=1e-6), RMSNorm(width, eps=1e-6)
 
     def forward(self, x_BLD: Tensor, caption_BMD: Tensor) -> Tensor:
         q, k, v = self.norm_q(self.to_q(x_BLD)), self.norm_k(self.to_k(caption_BMD)), self.to_v(caption_BMD)

@@ -6,14 +6,20 @@ Hence a resumed run needs no RNG dump, and one process, two processes and accumu
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from math import prod
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from streamchar.transfer import sent
 from streamchar.types import Latents
+
+HOST_NUMBERS = 64
+"""Up to so many numbers a sample are drawn by the host for every device, and sent in one piece: a drop or a noise level
+costs a device a kernel per sample, as whole latents do."""
 
 
 def _seed(*parts: object) -> int:
@@ -50,34 +56,30 @@ class NoiseKey:
     @classmethod
     def of(cls, seed: int, index: Tensor | Sequence[int], role: str = "", iteration: int = 0) -> NoiseKey:
         """A key for a batch whose global sample indices are ``index``."""
-        return cls(seed, tuple(int(i) for i in index), role, iteration)
+        numbers = index.tolist() if isinstance(index, Tensor) else index  # in one piece, should it lie on a device
+        return cls(seed, tuple(map(int, numbers)), role, iteration)
 
     def at(self, **changes: object) -> NoiseKey:
         """The same key with some parts changed."""
         return replace(self, **changes)  # type: ignore[arg-type]
 
-    def _generators(self, name: str, device: torch.device) -> list[torch.Generator]:
-        out = []
-        for i in self.index:
+    def _drawn(self, shape: Sequence[int], name: str, device: torch.device | str,
+               draw: Callable[..., object]) -> Tensor:
+        """(B, *shape) float32, each sample's row filled by ``draw`` with a seed of its own."""
+        place = torch.device("cpu" if prod(shape) <= HOST_NUMBERS else device)
+        out, generator = torch.empty(len(self.index), *shape, device=place), torch.Generator(place)
+        for row, i in zip(out, self.index, strict=True):
             seed = _seed(self.seed, self.iteration, self.role, i, self.chunk, self.step, name)
-            out.append(torch.Generator(device).manual_seed(seed))
-        return out
+            draw(row, generator=generator.manual_seed(seed))
+        return sent(out, device)
 
     def normal(self, shape: Sequence[int], name: str = "", device: torch.device | str = "cpu") -> Tensor:
         """Standard normal (B, *shape) float32."""
-        device = torch.device(device)
-        out = torch.empty(len(self.index), *shape, device=device)
-        for row, generator in zip(out, self._generators(name, device), strict=True):
-            row.normal_(generator=generator)
-        return out
+        return self._drawn(shape, name, device, Tensor.normal_)
 
     def uniform(self, shape: Sequence[int] = (), name: str = "", device: torch.device | str = "cpu") -> Tensor:
         """Uniform in [0, 1), (B, *shape) float32."""
-        device = torch.device(device)
-        out = torch.empty(len(self.index), *shape, device=device)
-        for b, generator in enumerate(self._generators(name, device)):
-            out[b] = torch.rand(tuple(shape), generator=generator, device=device)
-        return out
+        return self._drawn(shape, name, device, Tensor.uniform_)
 
     def like(self, latents: Latents, name: str = "") -> Latents:
         """Noise of the shapes of ``latents``, float32, one draw per modality."""

@@ -54,7 +54,7 @@ def pointer_on_sound(character: Character, batch: RolloutBatch, video: Tensor, a
             break
         conditions, base = memory.conditions()
         ahead = base + orchestrator.point(orchestrator.prefix(conditions), piece)
-        predicted = advance(memory.pointer, ahead.float(), rate, float(clock.chunk_seconds), memory.lengths)
+        predicted = advance(memory.pointer, ahead.float().cpu(), rate, float(clock.chunk_seconds), memory.lengths)
         true = word_position_at(words, float(clock.chunk_start(k + 1)))
         track.start.append(float(memory.pointer_words()[0]))
         track.predicted.append(transcript.word_position(float(predicted[0])))

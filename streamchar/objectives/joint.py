@@ -14,15 +14,15 @@ from streamchar.diffusion.noise import NoiseKey
 from streamchar.objectives.conditioning import dropped_condition
 from streamchar.objectives.drops import DropConfig
 from streamchar.objectives.per_sample import audio_mean, video_mean
-from streamchar.objectives.speech import draw_sigma, pointer_loss, pointer_samples
+from streamchar.objectives.speech import draw_sigma, pointer_loss
 from streamchar.orchestrator.model import Orchestrator
 from streamchar.types import ChunkBatch
 
 
 @dataclass
 class JointLosses:
-    """Per sample, each (B,): flow-matching errors, the orchestrator head's own, noise level; pointer loss and end, each
-    (P,), of the samples with text (:func:`~streamchar.objectives.speech.pointer_samples`)."""
+    """Per sample, each (B,): flow-matching errors, the orchestrator head's own, noise level; pointer loss (0 where
+    the text is hidden) and end."""
 
     video: Tensor
     audio: Tensor
@@ -52,7 +52,7 @@ def joint_losses(denoiser: Denoiser, orchestrator: Orchestrator, batch: ChunkBat
         if with_pointer:
             pointer = pointer_loss(orchestrator, prefix, batch)
         else:
-            cursor = batch.conditions.cursor[pointer_samples(batch, 1.0)]
+            cursor = batch.conditions.cursor
             pointer = torch.zeros_like(cursor), cursor
     seen = denoiser.null_like(c_a, dropped_condition(key, drops, sigma.device))
     context = denoiser.encode_context(batch.conditions)

@@ -12,8 +12,9 @@ from streamchar.diffusion.config import DiffusionConfig
 from streamchar.diffusion.flow import add_noise
 from streamchar.diffusion.noise import NoiseKey
 from streamchar.diffusion.schedule import training_sigmas
-from streamchar.objectives.per_sample import audio_mean
+from streamchar.objectives.per_sample import audio_mean, batch_mean
 from streamchar.orchestrator.model import Orchestrator, Prefix
+from streamchar.transfer import sent
 from streamchar.types import ChunkBatch
 
 GOLDEN = 0.6180339887498949
@@ -44,10 +45,11 @@ def pointer_loss(orchestrator: Orchestrator, prefix: Prefix, batch: ChunkBatch, 
     ``share`` of the samples are seen, and (P,) values returned: those whose place in the global order says so, so that
     ranks and micro-batches see the same ones together as one process does.
     """
-    seen = pointer_samples(batch, share)
-    predicted = orchestrator.point(prefix.select(seen), batch.target.audio[seen])
-    loss = F.smooth_l1_loss(predicted, batch.pointer[seen].float(), reduction="none", beta=0.25)
-    return loss * batch.conditions.has_text[seen], predicted.detach()
+    rows = pointer_samples(batch, share)
+    part = prefix if rows is None else prefix.select(rows)
+    predicted = orchestrator.point(part, chosen(batch.target.audio, rows))
+    loss = F.smooth_l1_loss(predicted, chosen(batch.pointer, rows).float(), reduction="none", beta=0.25)
+    return loss * chosen(batch.conditions.has_text, rows), predicted.detach()
 
 
 def pointer_mean(loss: Tensor, batch: ChunkBatch, share: float = 1.0) -> Tensor:
@@ -56,13 +58,25 @@ def pointer_mean(loss: Tensor, batch: ChunkBatch, share: float = 1.0) -> Tensor:
     return loss.sum() / (share * len(batch))
 
 
-def pointer_samples(batch: ChunkBatch, share: float) -> Tensor:
-    """(P,) rows of the batch for the pointer's loss, at least one: about ``share`` of any part of the global order,
-    whoever holds it (multiples of the golden ratio are spread evenly, also over every second or fourth sample). Where
-    the text is hidden there is nothing to point at."""
-    chosen = torch.frac(batch.index.double() * GOLDEN) < share
-    rows = (chosen & batch.conditions.has_text).nonzero().flatten()
-    return rows if len(rows) else rows.new_zeros(1)
+def pointer_samples(batch: ChunkBatch, share: float) -> Tensor | None:
+    """(P,) rows of the batch for the pointer's loss, at least one; None: all. About ``share`` of any part of the global
+    order, whoever holds it (multiples of the golden ratio are spread evenly, also over every second or fourth sample).
+    The host chooses, by the samples' numbers alone: whose text is hidden is known to the device alone, and weighs 0."""
+    if share >= 1:
+        return None
+    rows = (torch.frac(batch.index.double() * GOLDEN) < share).nonzero().flatten()
+    return sent(rows if len(rows) else rows.new_zeros(1), batch.pointer.device)
+
+
+def chosen(x: Tensor, rows: Tensor | None) -> Tensor:
+    """The rows of :func:`pointer_samples`."""
+    return x if rows is None else x[rows]
+
+
+def pointer_error(predicted: Tensor, batch: ChunkBatch, share: float = 1.0) -> Tensor:
+    """Mean absolute error of (P,) predicted ends in units, over the samples that are told their text."""
+    rows = pointer_samples(batch, share)
+    return batch_mean((predicted - chosen(batch.pointer, rows)).abs(), chosen(batch.conditions.has_text, rows))
 
 
 def speech_losses(orchestrator: Orchestrator, batch: ChunkBatch, key: NoiseKey, config: DiffusionConfig,

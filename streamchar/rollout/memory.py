@@ -19,6 +19,7 @@ from streamchar.diffusion.noise import Draws, NoiseKey
 from streamchar.errors import CheckpointError
 from streamchar.orchestrator.pointer import advance
 from streamchar.transcript import TextUnits, Transcript, pack_text, split_transcript
+from streamchar.transfer import sent
 from streamchar.types import Conditions, Latents, RolloutBatch
 from streamchar.window import WindowConfig
 
@@ -30,6 +31,9 @@ _TENSORS = ("ref", "has_ref", "sink", "has_sink", "motion", "has_motion", "ancho
 
 class StreamMemory:
     """Memory of a batch of streams.
+
+    Latents lie where the batch's do. Pointer, its trace, counters, numbers and the mask of the heard sound stay on the
+    host, which splits the text by them: it waits for the device once per chunk, for the end that was predicted.
 
     Args:
         batch: who speaks and what; start state for rollouts that begin inside a real clip.
@@ -49,16 +53,16 @@ class StreamMemory:
         self.anchor, self.anchor_mask = batch.anchor, batch.anchor_mask
         self.motion, self.has_motion = batch.start_motion, batch.has_start.clone()
         self.sink, self.has_sink = batch.start_sink, batch.has_start & use_sink
-        self.recent, self.recent_mask = batch.start_audio, batch.start_audio_mask
+        self.recent, self.recent_mask = batch.start_audio, batch.start_audio_mask.cpu()
         self.transcripts = [Transcript([*s, *w], units) for s, w in
                             zip(batch.start_spoken, batch.words, strict=True)]
         begin = [t.unit_position(len(s)) for t, s in zip(self.transcripts, batch.start_spoken, strict=True)]
-        self.pointer = torch.tensor(begin, dtype=torch.float32, device=device) + batch.start_cursor.float()
-        self.quiet = torch.zeros(size, dtype=torch.int64, device=device)
-        self.stalled = torch.zeros(size, dtype=torch.int64, device=device)
-        self.index = batch.index
+        self.pointer = torch.tensor(begin, dtype=torch.float32) + batch.start_cursor.cpu().float()
+        self.quiet = torch.zeros(size, dtype=torch.int64)
+        self.stalled = torch.zeros(size, dtype=torch.int64)
+        self.index = batch.index.cpu()
         # Pointer at past chunk borders: rows (seconds before the newest border, positions...); newest last.
-        heard = batch.start_audio_mask.sum(dim=1).float() / clock.audio_rate
+        heard = self.recent_mask.sum(dim=1).float() / clock.audio_rate
         self.trace = torch.stack((torch.stack((-heard, torch.zeros_like(self.pointer)), 1),
                                   torch.stack((-heard.clamp_min(1e-6), self.pointer), 1)), dim=1)
         self.trace[:, 1, 0] = 0.0
@@ -79,7 +83,7 @@ class StreamMemory:
     @property
     def lengths(self) -> Tensor:
         """(B,) units of each transcript."""
-        return torch.tensor([len(t) for t in self.transcripts], dtype=torch.float32, device=self.pointer.device)
+        return torch.tensor([len(t) for t in self.transcripts], dtype=torch.float32)
 
     @property
     def finished(self) -> Tensor:
@@ -135,18 +139,19 @@ class StreamMemory:
                   for b, t in enumerate(self.transcripts)]
         width, device, size = self.units.width, self.ref.device, len(self.transcripts)
         past = window.past_latents(clock)
-        rows = torch.tensor([window.history_time(clock, k)], device=device).expand(size, -1)
-        audio_time = torch.tensor([window.audio_time(clock, k)], device=device).expand(size, -1)
+        heard = sent(self.recent_mask, device)
+        rows = sent(torch.tensor([window.history_time(clock, k)]), device).expand(size, -1)
+        audio_time = sent(torch.tensor([window.audio_time(clock, k)]), device).expand(size, -1)
         conditions = Conditions(
             self.ref, self.has_ref, self.motion, self.has_motion, self.sink, self.has_sink,
-            self.recent[:, self.recent.shape[1] - past:], self.recent_mask[:, -1],
+            self.recent[:, self.recent.shape[1] - past:], heard[:, -1],
             pack_text([s.spoken for s in splits], window.max_spoken, width, "right").to(device),
             pack_text([s.todo for s in splits], window.max_todo, width, "left").to(device),
             torch.ones(size, dtype=torch.bool, device=device),
-            torch.tensor([s.cursor for s in splits], device=device),
-            torch.cat((self.anchor, self.recent), dim=1), torch.cat((self.anchor_mask, self.recent_mask), dim=1),
+            sent(torch.tensor([s.cursor for s in splits]), device),
+            torch.cat((self.anchor, self.recent), dim=1), torch.cat((self.anchor_mask, heard), dim=1),
             rows, audio_time, clock.latents(k) if clock.latents(k) < clock.video_latents else None)
-        return conditions, torch.tensor([float(s.base) for s in splits], device=device)
+        return conditions, sent(torch.tensor([float(s.base) for s in splits]), device)
 
     def advance(self, latents: Latents, predicted: Tensor, rate: float) -> None:
         """Take in a finished chunk: ``latents`` detached, ``predicted`` (B,) absolute end position in units."""
@@ -176,7 +181,8 @@ class StreamMemory:
         before, lengths = self.pointer, self.lengths
         done_before = before >= lengths
         seconds = float(self.clock.seconds(self.chunk))
-        after = advance(before, predicted.float(), rate, seconds, lengths)
+        # The one wait of a chunk: what the next one is to say depends on where this one ended.
+        after = advance(before, predicted.float().cpu(), rate, seconds, lengths)
         after = torch.where(lengths - after < END_TOLERANCE, lengths, after)
         self.stalled = torch.where((after - before < 1e-3) & ~done_before, self.stalled + 1, 0)
         self.quiet = torch.where(done_before, self.quiet + 1, self.quiet)

@@ -14,7 +14,7 @@ from datamodules.latent_format import INDEX_NAME
 from datamodules.latent_shards import LatentStore
 from datamodules.mixture import BLOCK, MixedOrder, check_sets, shares
 from datamodules.order import GlobalOrder
-from lightning_modules.stage_module import by_group
+from lightning_modules.figures import by_group
 from streamchar.errors import DataError
 from streamchar.orchestrator.text import SpelledWords
 from tests.latent_fakes import CLOCK, WINDOW, write_store

@@ -9,7 +9,7 @@ import torch
 
 from streamchar.diffusion.config import DiffusionConfig
 from streamchar.diffusion.flow import add_noise, clean_from_velocity
-from streamchar.diffusion.noise import NoiseKey, scalar
+from streamchar.diffusion.noise import NoiseKey, _seed, scalar
 from streamchar.diffusion.schedule import euler_sigmas, few_step_sigmas, score_sigmas
 from streamchar.objectives.conditioning import perturb
 from streamchar.objectives.distribution_matching import generator_losses, normalised_gradient, renoise, surrogate
@@ -114,14 +114,21 @@ def test_noise_depends_on_the_sample_not_on_its_place_in_a_batch():
     assert 0 <= scalar(0, 1, "exit") < 1 and scalar(0, 1, "exit") != scalar(0, 2, "exit")
 
 
+def test_a_draw_is_that_of_a_generator_seeded_for_its_sample():
+    key = NoiseKey.of(3, torch.tensor([10, 11]), "student", 5)
+    for shape in ((), (4,), (33, 9)):
+        wanted = [torch.rand(shape, generator=torch.Generator().manual_seed(_seed(3, 5, "student", i, 0, 0, "t")))
+                  for i in key.index]
+        assert torch.equal(key.uniform(shape, "t"), torch.stack(wanted))
+
+
 def test_the_pointers_samples_are_the_same_in_one_batch_and_in_parts():
     def of(index):
-        return SimpleNamespace(index=index, conditions=SimpleNamespace(has_text=index % 10 != 3))
+        return SimpleNamespace(index=index, pointer=index)
 
     whole = of(torch.arange(64, 192))
     seen = whole.index[pointer_samples(whole, 0.25)]
-    assert abs(len(seen) - 29) <= 2
-    assert torch.equal(whole.index[pointer_samples(whole, 1.0)], whole.index[whole.conditions.has_text])
+    assert abs(len(seen) - 32) <= 2 and pointer_samples(whole, 1.0) is None
     for parts in ([whole.index[i::4] for i in range(4)], whole.index.chunk(8)):  # ranks, parts
         held = [p[pointer_samples(of(p), 0.25)] for p in parts]
         assert torch.equal(torch.cat(held).sort().values, seen)
