@@ -90,8 +90,8 @@ class Step:
     def __init__(self, name: str, spec: ModelSpec, grid: int, setting: Setting) -> None:
         self.spec, self.setting = spec, setting
         torch.manual_seed(0)
-        self.student = spec.build_denoiser().to(setting.device)
-        self.orchestrator = spec.build_orchestrator(load_llm=False).to(setting.device)
+        with setting.device:  # drawn there: on the host it would take longer than the measurement
+            self.student, self.orchestrator = spec.build_denoiser(), spec.build_orchestrator(load_llm=False)
         trained: list[nn.Module] = [self.student]
         if name == "teacher":
             trained.append(self.orchestrator)

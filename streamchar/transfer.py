@@ -11,5 +11,5 @@ def sent(tensor: Tensor, device: torch.device | str) -> Tensor:
     the device has done all that was asked of it before."""
     device = torch.device(device)
     if tensor.numel() and tensor.device.type == "cpu" and device.type != "cpu":
-        return tensor.pin_memory().to(device, non_blocking=True)
+        return tensor.contiguous().pin_memory().to(device, non_blocking=True)  # an expanded one cannot be pinned
     return tensor.to(device)

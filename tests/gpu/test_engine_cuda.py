@@ -111,7 +111,7 @@ def sound_of(codec: MelCodec, latents: torch.Tensor) -> torch.Tensor:
 
 
 def test_the_vocoder_runs_where_its_codec_is() -> None:
-    """Phases are found by iteration, which enlarges rounding: what must agree are the magnitudes that are asked for."""
+    """Phases are found by iteration, which enlarges rounding: as near to the spectrum asked for is all that holds."""
     torch.manual_seed(0)
     waves = [0.1 * torch.randn(16000).cumsum(0).sin() for _ in range(4)]
     codec = MelCodec(64).fit(waves)
@@ -123,8 +123,9 @@ def test_the_vocoder_runs_where_its_codec_is() -> None:
     graph = sound_of(codec, latents.cuda())
     assert eager.is_cuda and graph.is_cuda and len(graph) == len(cpu)
     assert distance(graph, eager) < 1e-3
-    spectra = [codec.log_mel(codec.encode(s.cuda()[None]))[0, 2:-2] for s in (cpu, graph)]
-    assert distance(spectra[1], spectra[0]) < 0.05
+    wanted = codec.log_mel(latents.cuda()[None])[0, 2:-2]
+    near, far = (distance(codec.log_mel(codec.encode(s.cuda()[None]))[0, 2:-2], wanted) for s in (graph, cpu))
+    assert near < 1.1 * far
 
 
 @pytest.mark.parametrize("name", ["graphs", "compiled"])
