@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from streamchar.codecs.store import codec_from_state, codec_state
+from streamchar.denoiser.model import Denoiser
 from streamchar.errors import CheckpointError
 from streamchar.hub.model_spec import ModelSpec
+from streamchar.orchestrator.model import Orchestrator
 from streamchar.rollout.character import Character
 
 FORMAT = 2
+WEIGHTS = "model.safetensors"
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 """What the models' weights may be stored as; codecs keep their own type, which their fingerprint covers."""
 PROMPT = ("prompt/face.png", "prompt/voice.wav")
@@ -38,11 +43,75 @@ def export_character(character: Character, spec: ModelSpec, folder: str | Path, 
         codecs[name], weights = codec_state(codec)
         tensors |= {f"{name}.{k}": v.contiguous() for k, v in weights.items()}
     config = {"format": FORMAT, "few_step": character.few_step, "spec": spec.to_dict(), "codecs": codecs}
-    _replace(folder / "model.safetensors", lambda p: save_file(tensors, str(p)))
+    _replace(folder / WEIGHTS, lambda p: save_file(tensors, str(p)))
     if card:
         _replace(folder / "README.md", lambda p: p.write_text(card, encoding="utf-8"))
     _replace(folder / "config.json", lambda p: p.write_text(json.dumps(config, indent=1) + "\n"))
     return folder
+
+
+class Exported:
+    """The folder of an exported character, read part by part: its plan at once, weights when they are asked for.
+
+    Raises:
+        CheckpointError: if files are missing, damaged, or of another version or architecture.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        for name in ("config.json", WEIGHTS):
+            if not (self.folder / name).is_file():
+                raise CheckpointError(f"{folder} is no exported model: {name} is missing; stage=export out=DIR writes "
+                                      "one")
+        try:
+            config = json.loads((self.folder / "config.json").read_text())
+        except (OSError, ValueError) as error:
+            raise CheckpointError(f"{folder}/config.json cannot be read ({error}); export it again") from error
+        if config.get("format") != FORMAT:
+            raise CheckpointError(f"{folder}/config.json has format {config.get('format')!r}, this version reads "
+                                  f"{FORMAT}")
+        self.spec = ModelSpec.from_dict(config["spec"])
+        self.few_step, self.codecs = bool(config["few_step"]), dict(config["codecs"])
+
+    def denoiser(self) -> Denoiser:
+        """The denoiser, in float32 on the CPU."""
+        model = self.spec.build_denoiser()
+        load_weights(model, self.weights("denoiser"), str(self.folder))
+        return model
+
+    def orchestrator(self) -> Orchestrator:
+        """The orchestrator, in float32 on the CPU."""
+        model = self.spec.build_orchestrator(load_llm=False)
+        load_weights(model, self.weights("orchestrator"), str(self.folder))
+        return model
+
+    def codec(self, kind: str) -> Any:
+        """The codec of ``video`` or ``audio``."""
+        name = f"{kind}_codec"
+        return codec_from_state(self.codecs[name], self.weights(name))
+
+    def weights(self, part: str) -> dict[str, Tensor]:
+        """The tensors of ``denoiser``, ``orchestrator``, ``video_codec`` or ``audio_codec``, as they are stored."""
+        from safetensors import safe_open
+
+        try:
+            with safe_open(str(self.folder / WEIGHTS), framework="pt") as file:
+                return {name.removeprefix(part + "."): file.get_tensor(name) for name in file.keys()  # noqa: SIM118
+                        if name.startswith(part + ".")}
+        except Exception as error:
+            raise CheckpointError(f"{self.folder / WEIGHTS} cannot be read ({error}); export it again") from error
+
+    def digest(self) -> str:
+        """Hash of all weights, in a few letters: the same export in another place is the same."""
+        state = (self.folder / WEIGHTS).stat()
+        return _digest(str(self.folder.absolute()), state.st_size, state.st_mtime_ns)
+
+
+@cache
+def _digest(folder: str, size: int, changed: int) -> str:
+    """``size`` and ``changed`` only tell files of one name apart: a large file is not read twice."""
+    with (Path(folder) / WEIGHTS).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
 def from_pretrained(folder: str | Path) -> Character:
@@ -51,26 +120,10 @@ def from_pretrained(folder: str | Path) -> Character:
     Raises:
         CheckpointError: if files are missing, damaged, or of another version or architecture.
     """
-    from safetensors.torch import load_file
-
-    folder = Path(folder)
-    try:
-        config = json.loads((folder / "config.json").read_text())
-        tensors = load_file(str(folder / "model.safetensors"))
-    except FileNotFoundError as error:
-        raise CheckpointError(f"{folder} is no exported model: {Path(str(error.filename)).name} is missing; "
-                              "stage=export out=DIR writes one") from error
-    except Exception as error:
-        raise CheckpointError(f"the exported model in {folder} cannot be read ({error}); export it again") from error
-    if config.get("format") != FORMAT:
-        raise CheckpointError(f"{folder}/config.json has format {config.get('format')!r}, this version reads {FORMAT}")
-    spec = ModelSpec.from_dict(config["spec"])
-    denoiser, orchestrator = spec.build_denoiser(), spec.build_orchestrator(load_llm=False)
-    load_weights(denoiser, _under(tensors, "denoiser"), str(folder))
-    load_weights(orchestrator, _under(tensors, "orchestrator"), str(folder))
-    codecs = {name: codec_from_state(c, _under(tensors, name)) for name, c in config["codecs"].items()}
-    return Character(denoiser.eval(), orchestrator.eval(), spec.clock, spec.window, spec.units(), spec.diffusion,
-                     spec.size, codecs["video_codec"], codecs["audio_codec"], bool(config["few_step"]))
+    export = Exported(folder)
+    spec = export.spec
+    return Character(export.denoiser().eval(), export.orchestrator().eval(), spec.clock, spec.window, spec.units(),
+                     spec.diffusion, spec.size, export.codec("video"), export.codec("audio"), export.few_step)
 
 
 def load_weights(module: nn.Module, weights: dict[str, Tensor], origin: str) -> None:
@@ -91,10 +144,6 @@ def load_weights(module: nn.Module, weights: dict[str, Tensor], origin: str) -> 
 def _prefixed(name: str, module: nn.Module, dtype: torch.dtype) -> dict[str, Tensor]:
     return {f"{name}.{k}": v.detach().cpu().to(dtype if v.is_floating_point() else v.dtype).contiguous()
             for k, v in module.state_dict().items()}
-
-
-def _under(tensors: dict[str, Tensor], name: str) -> dict[str, Tensor]:
-    return {k[len(name) + 1:]: v for k, v in tensors.items() if k.startswith(name + ".")}
 
 
 def _replace(path: Path, write: Any) -> None:

@@ -11,8 +11,9 @@ import torch
 
 from callbacks import checkpoint_files as files
 from pipelines.config.schema import RunConfig
+from pipelines.origins import load_teacher
 from pipelines.resume import made_by
-from pipelines.roles import begin_roles, check_size, first_student, load_denoiser, spread_blocks, student_spec
+from pipelines.roles import begin_roles, check_size, first_student, load_role, spread_blocks, student_spec
 from pipelines.run_directory import RunDirectory
 from streamchar.codecs.config import AudioCodecConfig, CodecConfig, VideoCodecConfig
 from streamchar.codecs.store import fit_codecs
@@ -52,7 +53,7 @@ def chain(root: Path, cfg: RunConfig, cuts: tuple[int, ...] = (4,)) -> RunDirect
         train(root, "teacher", 2, val_every=0)
     made = {"made.teacher": made_by(directory, "teacher")}
     for steps in cuts:
-        teacher = load_denoiser(spec(), directory, "teacher", "teacher")
+        teacher = load_teacher(cfg, spec(), directory)
         torch.manual_seed(0)
         student, critic = begin_roles(cfg, spec(), directory, "dmd", None, teacher)
         train(root, "dmd", steps, roles=cfg.stages.dmd.roles, made=made, denoisers=[student, teacher, critic],
@@ -85,9 +86,9 @@ def test_cut_in_two_it_ends_as_in_one_go(lora: RunDirectory, tmp_path: Path) -> 
 
 
 def test_rollout_goes_on_with_dmds_adapters_and_exports_merge_them(lora: RunDirectory, tmp_path: Path) -> None:
-    teacher = load_denoiser(spec(), lora, "teacher", "teacher")
+    teacher = load_teacher(config(), spec(), lora)
     student, critic = begin_roles(config(), spec(), lora, "rollout", "dmd", teacher)
-    plain = load_denoiser(spec(), lora, "dmd", "student")
+    plain = load_role(config(), spec(), lora, "dmd", "student")
     full = config()
     full.stages.rollout.roles = "full"
     beginning = begin_roles(full, spec(), lora, "rollout", "dmd", teacher)
@@ -103,16 +104,16 @@ def test_adapters_of_another_teacher_are_refused(tmp_path: Path) -> None:
     directory = chain(tmp_path, config(), (2,))
     train(tmp_path, "teacher", 3, val_every=0)
     with pytest.raises(CheckpointError, match="trained on another teacher"):
-        load_denoiser(spec(), directory, "dmd", "student")
+        load_role(config(), spec(), directory, "dmd", "student")
 
 
 def test_a_student_of_fewer_layers_is_trained_streamed_and_exported(tmp_path: Path) -> None:
     cfg = config(layers=1)
     directory = chain(tmp_path, cfg, (2,))
     with pytest.raises(CheckpointError, match="another architecture"):
-        load_denoiser(spec(), directory, "dmd", "student")
-    student = load_denoiser(student_spec(cfg, spec()), directory, "dmd", "student")
-    teacher = load_denoiser(spec(), directory, "teacher", "teacher")
+        load_role(config(), spec(), directory, "dmd", "student")
+    student = load_role(cfg, student_spec(cfg, spec()), directory, "dmd", "student")
+    teacher = load_teacher(cfg, spec(), directory)
     again, critic = begin_roles(cfg, spec(), directory, "rollout", "dmd", teacher)
     assert len(student.blocks) == 1 and _differ(again, student) == 0 and len(critic.blocks) == 2
 
