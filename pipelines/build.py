@@ -19,7 +19,14 @@ from lightning_modules.stage_module import StageModule
 from lightning_modules.teacher_module import TeacherModule
 from pipelines.config.schema import RunConfig
 from pipelines.evaluating.mouths import choose_mouth
-from pipelines.origins import before, first_denoiser, load_orchestrator, load_teacher, stored_orchestrator
+from pipelines.origins import (
+    before,
+    first_denoiser,
+    load_orchestrator,
+    load_teacher,
+    orchestrator_plan,
+    stored_orchestrator,
+)
 from pipelines.roles import begin_roles, check_size, load_role, student_spec
 from pipelines.run_directory import RunDirectory
 from pipelines.trained_null import check_null
@@ -49,8 +56,7 @@ def model_spec(cfg: RunConfig, codecs: Codecs) -> ModelSpec:
     if grid % denoiser.patch:
         raise InputError(f"denoiser.patch={denoiser.patch} does not divide the latent grid of {grid} x {grid} "
                          f"(data.size={cfg.data.size} at stride {codecs.video.spatial_stride})")
-    return ModelSpec(denoiser, cfg.orchestrator, clock, cfg.window, cfg.diffusion,
-                     cfg.data.size)
+    return ModelSpec(denoiser, orchestrator_plan(cfg), clock, cfg.window, cfg.diffusion, cfg.data.size)
 
 
 def build_module(stage: str, cfg: RunConfig, directory: RunDirectory) -> StageModule:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from callbacks.stored_weights import newest_weights
@@ -21,6 +21,7 @@ from streamchar.errors import InputError
 from streamchar.hub.model_spec import ModelSpec
 from streamchar.hub.pretrained import Exported, load_weights
 from streamchar.hub.wan import load_wan
+from streamchar.orchestrator.config import OrchestratorConfig
 from streamchar.orchestrator.model import Orchestrator
 
 log = logging.getLogger(__name__)
@@ -79,6 +80,14 @@ def identity(cfg: RunConfig, directory: RunDirectory, stage: str) -> str | None:
 def codec_prints(export: Exported) -> dict[str, str]:
     """Fingerprints of the export's codecs by kind."""
     return {kind: str(export.codecs[f"{kind}_codec"]["fingerprint"]) for kind in ("video", "audio")}
+
+
+def orchestrator_plan(cfg: RunConfig) -> OrchestratorConfig:
+    """The run's, with the language model that the export carries where the run names none."""
+    export = init_export(cfg)
+    if export is None or cfg.orchestrator.pretrained:
+        return cfg.orchestrator
+    return replace(cfg.orchestrator, pretrained=export.spec.orchestrator.pretrained)
 
 
 def load_orchestrator(cfg: RunConfig, spec: ModelSpec, directory: RunDirectory, stage: str) -> Orchestrator:

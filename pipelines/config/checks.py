@@ -30,7 +30,7 @@ def _files(cfg: RunConfig) -> list[str]:
     """What is read from local files that only the user can give."""
     found = []
     folder = cfg.orchestrator.pretrained
-    if cfg.orchestrator.tokenizer == "pretrained" and not folder:
+    if cfg.orchestrator.tokenizer == "pretrained" and not folder and not cfg.init:
         found.append("orchestrator.tokenizer=pretrained needs orchestrator.pretrained=FOLDER, a Qwen2-family model")
     makes = cfg.stage == "prepare" or (cfg.stage == "all" and "prepare" in cfg.chain and cfg.data.shards is None)
     if makes and cfg.prepare.recipe != "puppet" and not cfg.intake.input:

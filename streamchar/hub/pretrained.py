@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,13 @@ from streamchar.denoiser.model import Denoiser
 from streamchar.errors import CheckpointError
 from streamchar.hub.model_spec import ModelSpec
 from streamchar.orchestrator.model import Orchestrator
+from streamchar.orchestrator.text import TokenizerUnits
 from streamchar.rollout.character import Character
 
 FORMAT = 2
 WEIGHTS = "model.safetensors"
+LLM = "llm"
+"""Folder of a pretrained language model's config and tokenizer."""
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 """What the models' weights may be stored as; codecs keep their own type, which their fingerprint covers."""
 PROMPT = ("prompt/face.png", "prompt/voice.wav")
@@ -30,7 +34,8 @@ def export_character(character: Character, spec: ModelSpec, folder: str | Path, 
                      dtype: str = "float32") -> Path:
     """Write ``model.safetensors``, ``config.json`` and, if given, the model card ``README.md``; returns the folder.
 
-    Each file is written beside its place and renamed, config.json last. ``dtype``: one of :data:`DTYPES`.
+    Each file is written beside its place and renamed, config.json last. Where the orchestrator is a pretrained language
+    model, ``llm/`` holds its config and, if text is in its tokens, its tokenizer. ``dtype``: one of :data:`DTYPES`.
     """
     from safetensors.torch import save_file
 
@@ -42,7 +47,11 @@ def export_character(character: Character, spec: ModelSpec, folder: str | Path, 
     for name, codec in (("video_codec", character.video_codec), ("audio_codec", character.audio_codec)):
         codecs[name], weights = codec_state(codec)
         tensors |= {f"{name}.{k}": v.contiguous() for k, v in weights.items()}
-    config = {"format": FORMAT, "few_step": character.few_step, "spec": spec.to_dict(), "codecs": codecs}
+    plan = spec.to_dict()
+    if spec.orchestrator.pretrained:
+        _write_llm(character, folder / LLM)
+        plan["orchestrator"]["pretrained"] = LLM
+    config = {"format": FORMAT, "few_step": character.few_step, "spec": plan, "codecs": codecs}
     _replace(folder / WEIGHTS, lambda p: save_file(tensors, str(p)))
     if card:
         _replace(folder / "README.md", lambda p: p.write_text(card, encoding="utf-8"))
@@ -71,6 +80,10 @@ class Exported:
             raise CheckpointError(f"{folder}/config.json has format {config.get('format')!r}, this version reads "
                                   f"{FORMAT}")
         self.spec = ModelSpec.from_dict(config["spec"])
+        if self.spec.orchestrator.pretrained == LLM:
+            self.spec.orchestrator.pretrained = str(self.folder.absolute() / LLM)
+            if not (self.folder / LLM / "config.json").is_file():
+                raise CheckpointError(f"{folder} lacks {LLM}/ with its language model's config; copy it whole")
         self.few_step, self.codecs = bool(config["few_step"]), dict(config["codecs"])
 
     def denoiser(self) -> Denoiser:
@@ -144,6 +157,20 @@ def load_weights(module: nn.Module, weights: dict[str, Tensor], origin: str) -> 
 def _prefixed(name: str, module: nn.Module, dtype: torch.dtype) -> dict[str, Tensor]:
     return {f"{name}.{k}": v.detach().cpu().to(dtype if v.is_floating_point() else v.dtype).contiguous()
             for k, v in module.state_dict().items()}
+
+
+def _write_llm(character: Character, folder: Path) -> None:
+    """Config and tokenizer of the orchestrator's language model, as Hugging Face's loaders read them."""
+    part = folder.with_name("." + folder.name + ".part")
+    shutil.rmtree(part, ignore_errors=True)
+    try:
+        character.orchestrator.llm.config.save_pretrained(str(part))
+        if isinstance(character.units, TokenizerUnits):
+            character.units.tokenizer.save_pretrained(str(part))
+        shutil.rmtree(folder, ignore_errors=True)
+        part.replace(folder)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
 
 
 def _replace(path: Path, write: Any) -> None:

@@ -117,7 +117,7 @@ def test_a_student_of_fewer_layers_is_trained_streamed_and_exported(tmp_path: Pa
     again, critic = begin_roles(cfg, spec(), directory, "rollout", "dmd", teacher)
     assert len(student.blocks) == 1 and _differ(again, student) == 0 and len(critic.blocks) == 2
 
-    exported, sizes = replace(tiny.character(), denoiser=student, **_codecs()), student_spec(cfg, spec())
+    exported, sizes = replace(tiny.character(), denoiser=student, **codecs()), student_spec(cfg, spec())
     export_character(exported, sizes, tmp_path / "model")
     loaded = from_pretrained(tmp_path / "model")
     assert len(loaded.denoiser.blocks) == 1 and _differ(loaded.denoiser, student) == 0
@@ -152,7 +152,7 @@ def _differ(a: Denoiser, b: Denoiser) -> float:
     return max(float((x.video - y.video).abs().max()), float((x.audio - y.audio).abs().max()))
 
 
-def _codecs() -> dict[str, Any]:
+def codecs() -> dict[str, Any]:
     g = torch.Generator().manual_seed(0)
     clips = [((torch.rand(9, 3, 16, 16, generator=g) * 255).byte(), 0.1 * torch.randn(8000, generator=g))
              for _ in range(4)]
