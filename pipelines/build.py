@@ -11,7 +11,6 @@ from pathlib import Path
 
 import torch
 
-from callbacks.stored_weights import newest_weights
 from datamodules.latent_shards import LatentStore
 from lightning_modules.dmd_module import DmdModule
 from lightning_modules.orchestrator_module import OrchestratorModule
@@ -20,7 +19,15 @@ from lightning_modules.stage_module import StageModule
 from lightning_modules.teacher_module import TeacherModule
 from pipelines.config.schema import RunConfig
 from pipelines.evaluating.mouths import choose_mouth
-from pipelines.roles import begin_roles, check_size, load_denoiser, student_spec
+from pipelines.origins import (
+    before,
+    first_denoiser,
+    load_orchestrator,
+    load_teacher,
+    orchestrator_plan,
+    stored_orchestrator,
+)
+from pipelines.roles import begin_roles, check_size, load_role, student_spec
 from pipelines.run_directory import RunDirectory
 from pipelines.trained_null import check_null
 from streamchar.codecs.store import Codecs, load_codec
@@ -28,9 +35,6 @@ from streamchar.errors import InputError
 from streamchar.evaluation.mouth import MouthDetector
 from streamchar.evaluation.speech_only import SpeechOnlyDenoiser
 from streamchar.hub.model_spec import ModelSpec
-from streamchar.hub.pretrained import load_weights
-from streamchar.hub.wan import load_wan
-from streamchar.orchestrator.model import Orchestrator
 from streamchar.rollout.character import Character
 
 log = logging.getLogger(__name__)
@@ -52,28 +56,12 @@ def model_spec(cfg: RunConfig, codecs: Codecs) -> ModelSpec:
     if grid % denoiser.patch:
         raise InputError(f"denoiser.patch={denoiser.patch} does not divide the latent grid of {grid} x {grid} "
                          f"(data.size={cfg.data.size} at stride {codecs.video.spatial_stride})")
-    return ModelSpec(denoiser, cfg.orchestrator, clock, cfg.window, cfg.diffusion,
-                     cfg.data.size)
-
-
-def _orchestrator(spec: ModelSpec, directory: RunDirectory, stage: str, role: str = "ema") -> Orchestrator:
-    weights = newest_weights(directory.input(stage, "checkpoints"), "orchestrator", role)
-    model = spec.build_orchestrator(load_llm=False)
-    load_weights(model, weights, f"{directory.stage(stage)} (orchestrator)")
-    return model
-
-
-def _frozen_orchestrator(cfg: RunConfig, spec: ModelSpec, directory: RunDirectory) -> Orchestrator:
-    """The orchestrator as the teacher stage left it: its own, or the former stage's where it was frozen."""
-    learns = cfg.stages.teacher.orchestrator_lr_scale > 0
-    return _orchestrator(spec, directory, "teacher" if learns else "orchestrator")
+    return ModelSpec(denoiser, orchestrator_plan(cfg), clock, cfg.window, cfg.diffusion, cfg.data.size)
 
 
 def build_module(stage: str, cfg: RunConfig, directory: RunDirectory) -> StageModule:
-    """The LightningModule of a training stage, started from the stages before it.
+    """The LightningModule of a training stage, started from the stages before it (``pipelines/origins.py``).
 
-    orchestrator: fresh weights, or a local language model's. teacher: the trained orchestrator (or a fresh one where
-    the chain has no such stage) and fresh weights of the denoiser, or a local Wan transformer's.
     dmd: student and critic start as the teacher, or the student of its own size (``pipelines/roles.py``). rollout:
     student and critic start from dmd (or as dmd's do).
     """
@@ -82,23 +70,20 @@ def build_module(stage: str, cfg: RunConfig, directory: RunDirectory) -> StageMo
     torch.manual_seed(cfg.seed)
     folder = directory.stage(stage)
     if stage == "orchestrator":
-        return OrchestratorModule(spec.build_orchestrator(), cfg.stages.orchestrator, cfg.diffusion, cfg.seed, folder)
+        return OrchestratorModule(load_orchestrator(cfg, spec, directory, stage), cfg.stages.orchestrator,
+                                  cfg.diffusion, cfg.seed, folder)
     if stage == "teacher":
-        trained = "orchestrator" in cfg.chain or directory.has("orchestrator", "checkpoints")
-        orchestrator = _orchestrator(spec, directory, "orchestrator") if trained else spec.build_orchestrator()
-        denoiser = spec.build_denoiser()
-        if spec.denoiser.pretrained:
-            load_wan(denoiser, spec.denoiser.pretrained)
+        orchestrator = load_orchestrator(cfg, spec, directory, stage)
+        denoiser = first_denoiser(cfg, spec, directory)
         character = Character(denoiser, orchestrator, spec.clock, spec.window, spec.units(), spec.diffusion, spec.size,
                               codecs.video, codecs.audio)
         return TeacherModule(character, cfg.stages.teacher, cfg.seed, folder)
     check_null(cfg, directory, ("orchestrator", "teacher"))
     if cfg.student.weights:
         check_size(Path(cfg.student.weights), student_spec(cfg, spec).denoiser)
-    teacher = load_denoiser(spec, directory, "teacher", "teacher")
-    orchestrator = _frozen_orchestrator(cfg, spec, directory)
-    first = "dmd" if stage == "rollout" and ("dmd" in cfg.chain or directory.has("dmd", "checkpoints")) else None
-    student, critic = begin_roles(cfg, spec, directory, stage, first, teacher)
+    teacher = load_teacher(cfg, spec, directory)
+    orchestrator = load_orchestrator(cfg, spec, directory, stage)
+    student, critic = begin_roles(cfg, spec, directory, stage, before(cfg, directory, stage), teacher)
     character = Character(student, orchestrator.eval(), spec.clock, spec.window, spec.units(), spec.diffusion,
                           spec.size, codecs.video, codecs.audio, few_step=True)
     kind = DmdModule if stage == "dmd" else RolloutModule
@@ -144,9 +129,9 @@ def load_character(directory: RunDirectory, cfg: RunConfig, from_stage: str = "a
     which = "trained" if role == "student" else "ema"
     if not few_step:
         check_null(cfg, directory, ("orchestrator", "teacher"))
-    denoiser = (load_denoiser(student_spec(cfg, spec), directory, stage, "student", which) if few_step
-                else load_denoiser(spec, directory, "teacher", "teacher", which))
-    orchestrator = _frozen_orchestrator(cfg, spec, directory)
+    denoiser = (load_role(cfg, student_spec(cfg, spec), directory, stage, "student", which) if few_step
+                else load_teacher(cfg, spec, directory, which))
+    orchestrator = load_orchestrator(cfg, spec, directory, stage="export")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     for model in (denoiser, orchestrator):
         model.to(device).eval().requires_grad_(False)
@@ -162,7 +147,7 @@ def load_speech(directory: RunDirectory, cfg: RunConfig) -> Character:
     codecs = load_codecs(directory)
     spec = model_spec(cfg, codecs)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    orchestrator = _orchestrator(spec, directory, "orchestrator").to(device).eval().requires_grad_(False)
+    orchestrator = stored_orchestrator(spec, directory, "orchestrator").to(device).eval().requires_grad_(False)
     weight = spec.diffusion.guidance_audio if spec.diffusion.text_null else 1.0
     guided = replace(spec.diffusion, guidance_video=1.0, guidance_audio=weight)
     return Character(SpeechOnlyDenoiser(orchestrator, spec.denoiser), orchestrator, spec.clock, spec.window,

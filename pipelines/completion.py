@@ -30,8 +30,8 @@ _DEPENDS: dict[str, tuple[str, ...]] = {
 """Settings that each stage reads itself; what earlier stages read enters through their own marks."""
 
 
-def digest(stage: str, cfg: RunConfig) -> str:
-    """Hash of the settings that ``stage`` reads."""
+def digest(run: RunDirectory, stage: str, cfg: RunConfig) -> str:
+    """Hash of the settings that ``stage`` reads, and of what it takes from an exported character."""
     values = {}
     for path in _DEPENDS[stage]:
         if lookup(RunConfig, path) is not None:
@@ -39,6 +39,10 @@ def digest(stage: str, cfg: RunConfig) -> str:
             for part in path.split("."):
                 at = at[part]
             values[path] = at
+    if cfg.init:
+        from pipelines.origins import identity  # loads torch
+
+        values["init"] = identity(cfg, run, stage)
     return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
@@ -54,7 +58,7 @@ def read_mark(run: RunDirectory, stage: str) -> dict[str, Any] | None:
 def is_complete(run: RunDirectory, stage: str, cfg: RunConfig) -> dict[str, Any] | None:
     """The stage's mark where its settings, and the results it was made from, are still the same; else None."""
     mark = read_mark(run, stage)
-    if mark is None or mark.get("digest") != digest(stage, cfg) or mark.get("inputs") != _inputs(run, stage, cfg):
+    if mark is None or mark.get("digest") != digest(run, stage, cfg) or mark.get("inputs") != _inputs(run, stage, cfg):
         return None
     return mark
 
@@ -68,7 +72,7 @@ def clear_mark(run: RunDirectory, stage: str) -> None:
 def set_mark(run: RunDirectory, stage: str, cfg: RunConfig, seconds: float) -> None:
     """Say that the stage is complete with these settings and inputs."""
     if global_rank() == 0:
-        mark = {"stage": stage, "digest": digest(stage, cfg), "inputs": _inputs(run, stage, cfg),
+        mark = {"stage": stage, "digest": digest(run, stage, cfg), "inputs": _inputs(run, stage, cfg),
                 "finished": datetime.now(UTC).isoformat(), "seconds": round(seconds, 3)}
         write_atomically(run.stage(stage) / "complete.json", json.dumps(mark, indent=2) + "\n")
 

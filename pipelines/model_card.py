@@ -34,7 +34,8 @@ def model_card(directory: RunDirectory, stage: str, role: str, character: Charac
         "voice=voice.wav\n```\n```python\nfrom streamchar.hub import from_pretrained\n\n"
         f"character = from_pretrained(\"{folder}\")\n```",
         "## What it is\n" + _sizes(character, spec, dtype),
-        "## Of what it was made\n" + _data(puppets) + _origin(spec) + "\n\n" + _training(directory, stage),
+        "## Of what it was made\n" + _data(puppets) + _origin(spec, _setting(directory, stage, "init")) + "\n\n"
+        + _training(directory, stage),
         "## What was measured\n" + _measured(directory, stage, "student" if character.few_step else "teacher"),
         "## What it cannot\n" + _limits(puppets)]
     if puppets:
@@ -72,9 +73,9 @@ def _data(puppets: Any) -> str:
             f"made by `stage=prepare`: no real person's likeness or voice. Sentences: {puppets['grammar']}.")
 
 
-def _origin(spec: ModelSpec) -> str:
+def _origin(spec: ModelSpec, init: str | None) -> str:
     """Whose weights it began from, whose licences then hold too."""
-    began = {"denoiser": spec.denoiser.pretrained, "orchestrator": spec.orchestrator.pretrained}
+    began = {"denoiser": spec.denoiser.pretrained, "orchestrator": spec.orchestrator.pretrained, "training": init}
     return "".join(f"\n\nThe {part} began from the weights of `{Path(folder).name}`: that model's licence holds too."
                    for part, folder in began.items() if folder)
 

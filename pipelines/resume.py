@@ -13,6 +13,7 @@ from typing import Any
 from callbacks import checkpoint_files as files
 from pipelines.completion import read_mark
 from pipelines.config.schema import STAGES, RunConfig
+from pipelines.origins import identity
 from pipelines.run_directory import RunDirectory, global_rank
 from streamchar.errors import InputError
 
@@ -35,6 +36,8 @@ def settings(cfg: RunConfig, stage: str, directory: RunDirectory) -> dict[str, A
     for earlier in STAGES[:STAGES.index(stage)]:
         if (made := made_by(directory, earlier)) is not None:
             found[f"made.{earlier}"] = made
+    if (export := identity(cfg, directory, stage)) is not None:
+        found["made.init"] = export
     kept = {k: v for k, v in found.items() if k not in _FREE and k != f"stages.{stage}.steps"}
     return json.loads(json.dumps(kept, default=str))  # as it will be read back from a marker
 

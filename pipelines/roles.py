@@ -6,7 +6,6 @@ on the same conditions, and the two are subtracted; a smaller one would leave it
 
 from __future__ import annotations
 
-import json
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +16,7 @@ from torch import Tensor
 from callbacks.stored_weights import StoredRole, newest_role
 from lightning_modules.config import MatchingStage
 from pipelines.config.schema import RunConfig
+from pipelines.origins import identity, load_teacher
 from pipelines.resume import made_by
 from pipelines.run_directory import RunDirectory
 from streamchar.denoiser.adapter_config import AdapterConfig
@@ -25,21 +25,27 @@ from streamchar.denoiser.config import DenoiserConfig
 from streamchar.denoiser.model import Denoiser
 from streamchar.errors import CheckpointError, InputError
 from streamchar.hub.model_spec import ModelSpec
-from streamchar.hub.pretrained import from_pretrained, load_weights
+from streamchar.hub.pretrained import Exported, load_weights
 
 
-def load_denoiser(spec: ModelSpec, directory: RunDirectory, stage: str, name: str, role: str = "ema") -> Denoiser:
-    """A stage's denoiser as a plain model on the CPU; adapters are merged into the teacher that they were trained on.
+def load_role(cfg: RunConfig, spec: ModelSpec, directory: RunDirectory, stage: str, name: str, role: str = "ema"
+              ) -> Denoiser:
+    """Student or critic of a stage as a plain model on the CPU; adapters are merged into the teacher that they were
+    trained on.
 
     spec: of that very model.
     """
     stored = newest_role(directory.input(stage, "checkpoints"), name, role)
+    then, now = stored.made.get("init"), identity(cfg, directory, stage)
+    if then != now:
+        raise CheckpointError(f"{directory.stage(stage)} ({name}) was trained beside {_export(then)}, now there is "
+                              f"{_export(now)} (init={cfg.init}): give the init= that it was trained with")
     model, origin = spec.build_denoiser(), f"{directory.stage(stage)} ({name})"
     if stored.adapters is None:
         load_weights(model, stored.weights, origin)
         return model
-    teacher = load_denoiser(spec, directory, "teacher", "teacher")
-    load_weights(model, merged(_laid_on(teacher, stored, directory, stage, name)), origin)
+    teacher = load_teacher(cfg, spec, directory)
+    load_weights(model, merged(_laid_on(cfg, teacher, stored, directory, stage, name)), origin)
     return model
 
 
@@ -52,10 +58,10 @@ def begin_roles(cfg: RunConfig, spec: ModelSpec, directory: RunDirectory, stage:
     """
     options: MatchingStage = getattr(cfg.stages, stage)
     if options.roles == "lora":
-        return _adapters(options.lora, directory, first, teacher)
+        return _adapters(cfg, options.lora, directory, first, teacher)
     if first:
-        return (load_denoiser(student_spec(cfg, spec), directory, first, "student"),
-                load_denoiser(spec, directory, first, "critic", "trained"))
+        return (load_role(cfg, student_spec(cfg, spec), directory, first, "student"),
+                load_role(cfg, spec, directory, first, "critic", "trained"))
     return first_student(cfg, spec, teacher), deepcopy(teacher)
 
 
@@ -68,7 +74,7 @@ def first_student(cfg: RunConfig, spec: ModelSpec, teacher: Denoiser) -> Denoise
     """The student before its first update: its given weights, or the teacher's blocks, all or evenly spread ones."""
     own = student_spec(cfg, spec)
     if cfg.student.weights:
-        return from_pretrained(cfg.student.weights).denoiser.train()
+        return Exported(cfg.student.weights).denoiser()
     student = own.build_denoiser()
     student.load_state_dict(spread_blocks(teacher.state_dict(), spec.denoiser.layers, own.denoiser.layers))
     return student
@@ -91,11 +97,7 @@ def check_size(folder: Path, wanted: DenoiserConfig) -> None:
     Raises:
         InputError: naming the sizes that differ.
     """
-    try:
-        given = ModelSpec.from_dict(json.loads((folder / "config.json").read_text())["spec"]).denoiser
-    except (OSError, ValueError, KeyError) as error:
-        raise InputError(f"student.weights={folder} is no exported model ({error}); stage=export out=DIR makes one"
-                         ) from error
+    given = Exported(folder).spec.denoiser
     wrong = [f"{key}={value}, here {getattr(wanted, key)}" for key, value in vars(given).items()
              if value != getattr(wanted, key) and key != "residual_bf16"]
     if wrong:
@@ -104,7 +106,7 @@ def check_size(folder: Path, wanted: DenoiserConfig) -> None:
                          "the width too, which is that of the one orchestrator's c_a")
 
 
-def _adapters(options: AdapterConfig, directory: RunDirectory, first: str | None, teacher: Denoiser
+def _adapters(cfg: RunConfig, options: AdapterConfig, directory: RunDirectory, first: str | None, teacher: Denoiser
               ) -> tuple[Denoiser, Denoiser]:
     if first is None:
         return adapted(teacher, options, "student"), adapted(teacher, options, "critic")
@@ -117,22 +119,29 @@ def _adapters(options: AdapterConfig, directory: RunDirectory, first: str | None
         if AdapterConfig(**stored.adapters) != options:
             raise InputError(f"the adapters of {directory.stage(first)} have {stored.adapters}, this stage's lora is "
                              f"{vars(options)}: give both stages the same")
-        roles.append(_laid_on(teacher, stored, directory, first, name))
+        roles.append(_laid_on(cfg, teacher, stored, directory, first, name))
     return roles[0], roles[1]
 
 
+def _export(digest: str | None) -> str:
+    return f"the export {digest}" if digest else "this run's own teacher"
+
+
 @torch.no_grad()
-def _laid_on(teacher: Denoiser, stored: StoredRole, directory: RunDirectory, stage: str, name: str) -> Denoiser:
+def _laid_on(cfg: RunConfig, teacher: Denoiser, stored: StoredRole, directory: RunDirectory, stage: str, name: str
+             ) -> Denoiser:
     """The teacher with a role's stored adapters.
 
     Raises:
         CheckpointError: where the adapters were trained on another teacher, or do not fit this one.
     """
-    now, then = made_by(directory, "teacher"), stored.made.get("teacher")
+    now = made_by(directory, "teacher") or identity(cfg, directory, stage)
+    then = stored.made.get("teacher") or stored.made.get("init")
     if now != then:
+        place = directory.stage("teacher") if directory.has("teacher", "checkpoints") else f"init={cfg.init}"
         raise CheckpointError(f"the adapters of {directory.stage(stage)} ({name}) were trained on another teacher "
-                              f"({then}) than {directory.stage('teacher')} holds now ({now}): train stage={stage} "
-                              "again, or put that teacher's checkpoint back")
+                              f"({then}) than {place} holds now ({now}): train stage={stage} again, or put that "
+                              "teacher back")
     model = adapted(teacher, AdapterConfig(**(stored.adapters or {})), name)
     own = model.state_dict(keep_vars=True)
     load_weights(model, {k: v.detach() for k, v in own.items() if ".lora_" not in k} | stored.weights,

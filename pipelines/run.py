@@ -27,7 +27,7 @@ from pipelines.config.compose import compose, to_yaml  # noqa: E402
 from pipelines.config.errors import ConfigError  # noqa: E402
 from pipelines.config.grammar import parse  # noqa: E402
 from pipelines.config.help import print_help  # noqa: E402
-from pipelines.config.recall import recall_preset  # noqa: E402
+from pipelines.config.recall import recall  # noqa: E402
 from pipelines.config.schema import STAGES, TRAINING, ExportConfig, RunConfig  # noqa: E402
 from pipelines.moved_data import restore_data  # noqa: E402
 from pipelines.occupancy import occupied  # noqa: E402
@@ -66,7 +66,7 @@ def _main(argv: list[str]) -> None:
     if "--help" in line.flags:
         print_help(line.topic, console)
         return
-    recalled = recall_preset(line)
+    recalled = recall(line)
     cfg = compose(line)
     if "--cfg" in line.flags:
         print(to_yaml(_topic(cfg, line.topic)), end="")
@@ -90,6 +90,10 @@ def _main(argv: list[str]) -> None:
             console.print(told, soft_wrap=True)
     elif cfg.stage == "all":
         check_alone(cfg)
+        if cfg.init:
+            from pipelines.origins import check_init  # loads torch
+
+            check_init(cfg, RunDirectory.of(cfg))
         several = cfg.trainer.devices > 1
         run_all(cfg, (lambda stage_cfg: run_stage_apart(stage_cfg, argv)) if several else run_stage, console)
     else:
@@ -182,16 +186,22 @@ def check_inputs(cfg: RunConfig, directory: RunDirectory) -> None:
 
         model_folder(cfg.stream.model)
         return
+    parts: tuple[str, ...] = ()
+    if cfg.init:
+        from pipelines.origins import check_init, taken  # loads torch
+
+        check_init(cfg, directory)
+        parts = taken(cfg, directory, cfg.stage)
     if cfg.stage == "encode" and cfg.data.shards is None and not cfg.data.latents and not cfg.data.mix:
         directory.input("prepare", "shards")
     if cfg.stage in (*TRAINING, "evaluate", "inspect"):
         directory.input("encode", "latents")
-    # a chain without orchestrator or dmd trains its follower without them, on purpose
-    if cfg.stage == "teacher" and "orchestrator" in cfg.chain:
+    # a chain without orchestrator or dmd trains its follower without them, on purpose; so does one with an export
+    if cfg.stage == "teacher" and "orchestrator" in cfg.chain and "orchestrator" not in parts:
         directory.input("orchestrator", "checkpoints")
-    if cfg.stage in ("dmd", "rollout"):
+    if cfg.stage in ("dmd", "rollout") and "denoiser" not in parts:
         directory.input("teacher", "checkpoints")
-    if cfg.stage == "rollout" and "dmd" in cfg.chain:
+    if cfg.stage == "rollout" and "dmd" in cfg.chain and "denoiser" not in parts:
         directory.input("dmd", "checkpoints")
     if cfg.stage in ("evaluate", "stream", "export"):
         options: EvaluateConfig | StreamConfig | ExportConfig = getattr(cfg, cfg.stage)

@@ -11,11 +11,12 @@ from streamchar.hub.pretrained import PROMPT
 SHIPPED = CHECKOUT / "pretrained"
 
 
-def model_folder(given: str) -> Path:
+def model_folder(given: str, key: str = "model") -> Path:
     """The folder of an exported character.
 
     Args:
         given: a folder, or the name of one in ``pretrained/``.
+        key: the setting that gave it.
 
     Raises:
         InputError: if there is no such model.
@@ -24,7 +25,7 @@ def model_folder(given: str) -> Path:
         if (folder / "config.json").is_file():
             return folder.absolute()
     names = sorted(p.parent.name for p in SHIPPED.glob("*/config.json"))
-    raise InputError(f"model={given}: neither a folder with config.json (stage=export out=DIR makes one) nor one of "
+    raise InputError(f"{key}={given}: neither a folder with config.json (stage=export out=DIR makes one) nor one of "
                      f"those that ship: {', '.join(names) or 'none'}")
 
 

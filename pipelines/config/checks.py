@@ -30,13 +30,16 @@ def _files(cfg: RunConfig) -> list[str]:
     """What is read from local files that only the user can give."""
     found = []
     folder = cfg.orchestrator.pretrained
-    if cfg.orchestrator.tokenizer == "pretrained" and not folder:
+    if cfg.orchestrator.tokenizer == "pretrained" and not folder and not cfg.init:
         found.append("orchestrator.tokenizer=pretrained needs orchestrator.pretrained=FOLDER, a Qwen2-family model")
     makes = cfg.stage == "prepare" or (cfg.stage == "all" and "prepare" in cfg.chain and cfg.data.shards is None)
     if makes and cfg.prepare.recipe != "puppet" and not cfg.intake.input:
         found.append(f"recipe={cfg.prepare.recipe} needs input=DIR, the folder of the recordings")
     if cfg.stage == "prepare" and cfg.prepare.recipe == "puppet" and cfg.intake.input:
         found.append(f"input={cfg.intake.input} is read with recipe=videos, grid or speech; the puppet is drawn")
+    if cfg.init and cfg.denoiser.pretrained:
+        found.append(f"init={cfg.init} and denoiser.pretrained={cfg.denoiser.pretrained} both give the denoiser's "
+                     "first weights: leave one out (denoiser.pretrained=null)")
     if folder and not (Path(folder) / "config.json").is_file():
         found.append(f"orchestrator.pretrained={folder} holds no config.json: expected a Hugging Face model folder")
     if cfg.denoiser.pretrained:
@@ -145,7 +148,7 @@ def _roles(cfg: RunConfig) -> list[str]:
         if cfg.student.resized(cfg.denoiser) or cfg.student.weights:
             found.append(f"stages.{stage}.roles=lora lays adapters on the teacher's own weights, but student.* asks "
                          f"for another student: use stages.{stage}.roles=full, or leave student.* out")
-    if stages.rollout.roles == "lora" and "dmd" in cfg.chain and cfg.stage in ("rollout", "all", ""):
+    if stages.rollout.roles == "lora" and "dmd" in cfg.chain and not cfg.init and cfg.stage in ("rollout", "all", ""):
         if stages.dmd.roles != "lora":
             found.append("stages.rollout.roles=lora goes on with the adapters of dmd, but stages.dmd.roles=full: give "
                          "both the same")

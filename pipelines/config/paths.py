@@ -16,12 +16,14 @@ PATH_KEYS = (
     "intake.asr", "intake.aligner", "student.weights",
 )
 """Keys whose text names a file or folder."""
+NAMES = ("init",)
+"""Keys whose text is a folder, where there is one, or a name."""
 _NOT_PATHS = ("none", "auto", "pipe:")
 
 
 def anchor_paths(cfg: RunConfig, from_here: set[str]) -> None:
     """Make every path absolute in place; ``from_here``: keys that the command line gave."""
-    for key in PATH_KEYS:
+    for key in (*PATH_KEYS, *NAMES):
         if lookup(RunConfig, key) is None:
             continue
         *parents, last = key.split(".")
@@ -29,7 +31,9 @@ def anchor_paths(cfg: RunConfig, from_here: set[str]) -> None:
         for part in parents:
             group = getattr(group, part)
         base = Path.cwd() if key in from_here else CHECKOUT
-        setattr(group, last, _anchored(getattr(group, last), base))
+        anchored = _anchored(getattr(group, last), base)
+        if key not in NAMES or (anchored and Path(anchored).exists()):
+            setattr(group, last, anchored)
 
 
 def _anchored(value: Any, base: Path) -> Any:

@@ -121,6 +121,12 @@ class RunConfig:
     """Folder of all runs."""
     seed: int = 0
     """Seed of weights, sample order and noise."""
+    init: str | None = None
+    """An exported character (folder, or name of a shipped one) that stands for the stages this run has not run: what
+    the run has trained itself goes on from there, else orchestrator and denoiser are the export's. So orchestrator and
+    teacher begin as it; dmd and rollout distil it (undistilled, then) where the run has no teacher, and rollout goes on
+    from the run's dmd where there is one; encode takes its codecs. stage=all: every stage of chain= runs. The run
+    remembers it; init=null forgets it."""
     debug: str | None = None
     """A file of conf/debug/ laid over the preset: fast."""
     chain: list[str] = field(default_factory=lambda: [s for s in STAGES if s not in ("export", "inspect")])

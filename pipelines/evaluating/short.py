@@ -115,7 +115,7 @@ def speakers_of(cfg: RunConfig, directory: RunDirectory) -> list[Speaker]:
     character = load_character(directory, cfg, cfg.evaluate.from_stage)
     out = [Speaker("student" if character.few_step else "teacher", character, plan_of(character, cfg.evaluate.steps))]
     if cfg.evaluate.teacher and character.few_step:
-        teacher = load_character(directory, cfg, "teacher")
+        teacher = load_character(directory, cfg, cfg.evaluate.from_stage, "teacher")
         out += [Speaker("teacher", teacher, teacher_plan(teacher.diffusion, cfg.evaluate.teacher_steps)),
                 Speaker("teacher_euler", teacher, teacher_plan(teacher.diffusion, out[0].plan.steps))]
     return out

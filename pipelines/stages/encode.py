@@ -32,12 +32,14 @@ from datamodules.quarantine import Quarantine
 from datamodules.shard_encoding import EncodeJob, EncodeSettings, begin_worker, clips_of, encode_if_free, identity
 from datamodules.shards import RemoteShard, Shard, count_samples, expand_shards, split_shards
 from pipelines.config.schema import RunConfig
+from pipelines.origins import check_codecs, codec_prints, init_export
 from pipelines.run_directory import RunDirectory
 from pipelines.stored_latents import adopt
 from streamchar.clock import ChunkClock
 from streamchar.codecs.no_pictures import NoPictures
 from streamchar.codecs.store import Codecs, fit_codecs, load_codec, save_codec
 from streamchar.errors import CheckpointError, DataError
+from streamchar.hub import Exported
 
 MADE_FROM = "made_from.json"
 FIT_CHUNKS = 2
@@ -64,11 +66,14 @@ def run(cfg: RunConfig, directory: RunDirectory) -> None:
         torch.cuda.set_device(_local_rank() % torch.cuda.device_count())
     folder = directory.stage("encode")
     folder.mkdir(parents=True, exist_ok=True)
+    export = init_export(cfg)
     if cfg.data.latents:
         adopt(cfg, folder, console)
+        if export is not None:
+            check_codecs(cfg, export, directory)
         return
     splits, groups = mixed_shards(cfg) if cfg.data.mix else (source_shards(cfg, directory), {})
-    codecs = _codecs(cfg, splits["train"], folder / "codecs", console)
+    codecs = _codecs(cfg, export, splits["train"], folder / "codecs", console)
     clock = cfg.clock.chunk_clock(codecs.audio.latent_rate, codecs.audio.sample_rate)
     settings = EncodeSettings(folder / "codecs", (codecs.video.fingerprint, codecs.audio.fingerprint), clock,
                               cfg.data.size, tuple(phase_offsets(clock, cfg.data.phases)), cfg.data.latent_dtype,
@@ -137,14 +142,19 @@ def mixed_shards(cfg: RunConfig) -> tuple[dict[str, list[Shard]], dict[Shard, st
     return splits, groups
 
 
-def _codecs(cfg: RunConfig, shards: list[Shard], folder: Path, console: Console) -> Codecs:
-    """The codecs, fitted by one process where none were made from the same settings and shards before."""
-    made_from = json.dumps([asdict(cfg.codec), cfg.data.size, cfg.data.codec_clips, asdict(cfg.clock),
-                            [identity(p)[:2] for p in shards]], sort_keys=True)
+def _codecs(cfg: RunConfig, export: Exported | None, shards: list[Shard], folder: Path, console: Console) -> Codecs:
+    """The codecs: an export's, or fitted by one process where none were made from the same settings and shards before.
+    """
+    made_from = json.dumps(codec_prints(export) if export is not None else [
+        asdict(cfg.codec), cfg.data.size, cfg.data.codec_clips, asdict(cfg.clock), [identity(p)[:2] for p in shards]],
+        sort_keys=True)
     while (codecs := _fitted_before(folder, made_from, console)) is None:
         with claimed(folder, made_from) as ours:
             if ours and not _is_made_from(folder, made_from):
-                _fit(cfg, shards, folder, console)
+                codecs = (_fit(cfg, shards, console) if export is None else
+                          Codecs(export.codec("video"), export.codec("audio")))
+                save_codec(codecs.video, folder / "video")
+                save_codec(codecs.audio, folder / "audio")
                 write_atomic(folder / MADE_FROM, made_from.encode())
         if not ours:
             time.sleep(LOOK_AGAIN_S)
@@ -167,7 +177,7 @@ def _fitted_before(folder: Path, made_from: str, console: Console) -> Codecs | N
         return None
 
 
-def _fit(cfg: RunConfig, shards: list[Shard], folder: Path, console: Console) -> None:
+def _fit(cfg: RunConfig, shards: list[Shard], console: Console) -> Codecs:
     with console.status("fitting codecs"):
         sample = list(_sample(cfg, shards))
         if cfg.codec.video.kind != "none" and all(frames is None for frames, _ in sample):
@@ -175,12 +185,10 @@ def _fit(cfg: RunConfig, shards: list[Shard], folder: Path, console: Console) ->
                             "clips as data.shards and these as data.speech_shards, or train the orchestrator on sound "
                             "alone with codec.video.kind=none")
         codecs = fit_codecs(cfg.codec, sample)
-    folder.mkdir(parents=True, exist_ok=True)
-    save_codec(codecs.video, folder / "video")
-    save_codec(codecs.audio, folder / "audio")
     console.print(f"codecs on {len(sample)} clips: video {codecs.video.fingerprint[:12]} "
                   f"({codecs.video.channels} channels), audio {codecs.audio.fingerprint[:12]} "
                   f"({codecs.audio.channels} channels, {codecs.audio.latent_rate:g} Hz)")
+    return codecs
 
 
 def _sample(cfg: RunConfig, shards: list[Shard]) -> Iterator[tuple[torch.Tensor | None, torch.Tensor]]:

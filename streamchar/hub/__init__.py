@@ -1,5 +1,5 @@
 """Characters as folders."""
 
-from streamchar.hub.pretrained import export_character, from_pretrained
+from streamchar.hub.pretrained import Exported, export_character, from_pretrained
 
-__all__ = ["export_character", "from_pretrained"]
+__all__ = ["Exported", "export_character", "from_pretrained"]

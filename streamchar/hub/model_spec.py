@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import torch
+
 from streamchar.clock import ChunkClock
 from streamchar.denoiser.config import DenoiserConfig
 from streamchar.denoiser.model import Denoiser
@@ -64,13 +66,14 @@ class ModelSpec:
         return Denoiser(self.denoiser, self.clock, self.window)
 
     def build_orchestrator(self, load_llm: bool = True) -> Orchestrator:
-        """An orchestrator; its LM comes from ``orchestrator.pretrained`` where that is given and ``load_llm``."""
+        """An orchestrator in float32. load_llm: with the weights of ``orchestrator.pretrained``, if that is given."""
         llm = None
         if self.orchestrator.pretrained:
             from transformers import AutoConfig, AutoModel
 
             folder = self.orchestrator.pretrained
-            llm = (AutoModel.from_pretrained(folder, **_LOCAL) if load_llm
-                   else AutoModel.from_config(AutoConfig.from_pretrained(folder, **_LOCAL)))
+            # Whatever they are stored as: updates are too small for bfloat16.
+            llm = (AutoModel.from_pretrained(folder, dtype=torch.float32, **_LOCAL) if load_llm
+                   else AutoModel.from_config(AutoConfig.from_pretrained(folder, **_LOCAL), dtype=torch.float32))
         return Orchestrator(self.orchestrator, self.clock, self.denoiser.audio_channels, self.denoiser.width, llm,
                             SpelledWords.vocabulary)

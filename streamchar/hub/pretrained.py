@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import shutil
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
 from streamchar.codecs.store import codec_from_state, codec_state
+from streamchar.denoiser.model import Denoiser
 from streamchar.errors import CheckpointError
 from streamchar.hub.model_spec import ModelSpec
 from streamchar.hub.stored_types import restored, stored
+from streamchar.orchestrator.model import Orchestrator
+from streamchar.orchestrator.text import TokenizerUnits
 from streamchar.rollout.character import Character
 
 FORMAT = 2
+WEIGHTS = "model.safetensors"
+LLM = "llm"
+"""Folder of a pretrained language model's config and tokenizer."""
 PROMPT = ("prompt/face.png", "prompt/voice.wav")
 """Picture and voice that an export may carry."""
 
@@ -23,8 +32,9 @@ def export_character(character: Character, spec: ModelSpec, folder: str | Path, 
                      dtype: str = "float32") -> Path:
     """Write ``model.safetensors``, ``config.json`` and, if given, the model card ``README.md``; returns the folder.
 
-    Each file is written beside its place and renamed, config.json last. ``dtype``: how the models' weights are stored,
-    one of ``stored_types.KINDS``; codecs keep their own type, which their fingerprint covers.
+    Each file is written beside its place and renamed, config.json last. Where the orchestrator is a pretrained language
+    model, ``llm/`` holds its config and, if text is in its tokens, its tokenizer. ``dtype``: how models are stored, one
+    of ``stored_types.KINDS``; codecs keep their own type, which their fingerprint covers.
     """
     from safetensors.torch import save_file
 
@@ -36,12 +46,84 @@ def export_character(character: Character, spec: ModelSpec, folder: str | Path, 
     for name, codec in (("video_codec", character.video_codec), ("audio_codec", character.audio_codec)):
         codecs[name], weights = codec_state(codec)
         tensors |= {f"{name}.{k}": v.contiguous() for k, v in weights.items()}
-    config = {"format": FORMAT, "few_step": character.few_step, "spec": spec.to_dict(), "codecs": codecs}
-    _replace(folder / "model.safetensors", lambda p: save_file(tensors, str(p)))
+    plan = spec.to_dict()
+    if spec.orchestrator.pretrained:
+        _write_llm(character, folder / LLM)
+        plan["orchestrator"]["pretrained"] = LLM
+    config = {"format": FORMAT, "few_step": character.few_step, "spec": plan, "codecs": codecs}
+    _replace(folder / WEIGHTS, lambda p: save_file(tensors, str(p)))
     if card:
         _replace(folder / "README.md", lambda p: p.write_text(card, encoding="utf-8"))
     _replace(folder / "config.json", lambda p: p.write_text(json.dumps(config, indent=1) + "\n"))
     return folder
+
+
+class Exported:
+    """The folder of an exported character, read part by part: its plan at once, weights when they are asked for.
+
+    Raises:
+        CheckpointError: if files are missing, damaged, or of another version or architecture.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        for name in ("config.json", WEIGHTS):
+            if not (self.folder / name).is_file():
+                raise CheckpointError(f"{folder} is no exported model: {name} is missing; stage=export out=DIR writes "
+                                      "one")
+        try:
+            config = json.loads((self.folder / "config.json").read_text())
+        except (OSError, ValueError) as error:
+            raise CheckpointError(f"{folder}/config.json cannot be read ({error}); export it again") from error
+        if config.get("format") != FORMAT:
+            raise CheckpointError(f"{folder}/config.json has format {config.get('format')!r}, this version reads "
+                                  f"{FORMAT}")
+        self.spec = ModelSpec.from_dict(config["spec"])
+        if self.spec.orchestrator.pretrained == LLM:
+            self.spec.orchestrator.pretrained = str(self.folder.absolute() / LLM)
+            if not (self.folder / LLM / "config.json").is_file():
+                raise CheckpointError(f"{folder} lacks {LLM}/ with its language model's config; copy it whole")
+        self.few_step, self.codecs = bool(config["few_step"]), dict(config["codecs"])
+
+    def denoiser(self) -> Denoiser:
+        """The denoiser, in float32 on the CPU."""
+        model = self.spec.build_denoiser()
+        load_weights(model, self.weights("denoiser"), str(self.folder))
+        return model
+
+    def orchestrator(self) -> Orchestrator:
+        """The orchestrator, in float32 on the CPU."""
+        model = self.spec.build_orchestrator(load_llm=False)
+        load_weights(model, self.weights("orchestrator"), str(self.folder))
+        return model
+
+    def codec(self, kind: str) -> Any:
+        """The codec of ``video`` or ``audio``."""
+        name = f"{kind}_codec"
+        return codec_from_state(self.codecs[name], self.weights(name))
+
+    def weights(self, part: str) -> dict[str, Tensor]:
+        """The tensors of ``denoiser``, ``orchestrator``, ``video_codec`` or ``audio_codec``."""
+        from safetensors import safe_open
+
+        try:
+            with safe_open(str(self.folder / WEIGHTS), framework="pt") as file:
+                return restored({name.removeprefix(part + "."): file.get_tensor(name)
+                                 for name in file.keys() if name.startswith(part + ".")})  # noqa: SIM118
+        except Exception as error:
+            raise CheckpointError(f"{self.folder / WEIGHTS} cannot be read ({error}); export it again") from error
+
+    def digest(self) -> str:
+        """Hash of all weights, in a few letters: the same export in another place is the same."""
+        state = (self.folder / WEIGHTS).stat()
+        return _digest(str(self.folder.absolute()), state.st_size, state.st_mtime_ns)
+
+
+@cache
+def _digest(folder: str, size: int, changed: int) -> str:
+    """``size`` and ``changed`` only tell files of one name apart: a large file is not read twice."""
+    with (Path(folder) / WEIGHTS).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
 def from_pretrained(folder: str | Path) -> Character:
@@ -50,26 +132,10 @@ def from_pretrained(folder: str | Path) -> Character:
     Raises:
         CheckpointError: if files are missing, damaged, or of another version or architecture.
     """
-    from safetensors.torch import load_file
-
-    folder = Path(folder)
-    try:
-        config = json.loads((folder / "config.json").read_text())
-        tensors = restored(load_file(str(folder / "model.safetensors")))
-    except FileNotFoundError as error:
-        raise CheckpointError(f"{folder} is no exported model: {Path(str(error.filename)).name} is missing; "
-                              "stage=export out=DIR writes one") from error
-    except Exception as error:
-        raise CheckpointError(f"the exported model in {folder} cannot be read ({error}); export it again") from error
-    if config.get("format") != FORMAT:
-        raise CheckpointError(f"{folder}/config.json has format {config.get('format')!r}, this version reads {FORMAT}")
-    spec = ModelSpec.from_dict(config["spec"])
-    denoiser, orchestrator = spec.build_denoiser(), spec.build_orchestrator(load_llm=False)
-    load_weights(denoiser, _under(tensors, "denoiser"), str(folder))
-    load_weights(orchestrator, _under(tensors, "orchestrator"), str(folder))
-    codecs = {name: codec_from_state(c, _under(tensors, name)) for name, c in config["codecs"].items()}
-    return Character(denoiser.eval(), orchestrator.eval(), spec.clock, spec.window, spec.units(), spec.diffusion,
-                     spec.size, codecs["video_codec"], codecs["audio_codec"], bool(config["few_step"]))
+    export = Exported(folder)
+    spec = export.spec
+    return Character(export.denoiser().eval(), export.orchestrator().eval(), spec.clock, spec.window, spec.units(),
+                     spec.diffusion, spec.size, export.codec("video"), export.codec("audio"), export.few_step)
 
 
 def load_weights(module: nn.Module, weights: dict[str, Tensor], origin: str) -> None:
@@ -87,8 +153,18 @@ def load_weights(module: nn.Module, weights: dict[str, Tensor], origin: str) -> 
     module.load_state_dict(weights)
 
 
-def _under(tensors: dict[str, Tensor], name: str) -> dict[str, Tensor]:
-    return {k[len(name) + 1:]: v for k, v in tensors.items() if k.startswith(name + ".")}
+def _write_llm(character: Character, folder: Path) -> None:
+    """Config and tokenizer of the orchestrator's language model, as Hugging Face's loaders read them."""
+    part = folder.with_name("." + folder.name + ".part")
+    shutil.rmtree(part, ignore_errors=True)
+    try:
+        character.orchestrator.llm.config.save_pretrained(str(part))
+        if isinstance(character.units, TokenizerUnits):
+            character.units.tokenizer.save_pretrained(str(part))
+        shutil.rmtree(folder, ignore_errors=True)
+        part.replace(folder)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
 
 
 def _replace(path: Path, write: Any) -> None:

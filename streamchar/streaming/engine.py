@@ -165,8 +165,8 @@ def _fast_codecs(character: Character, plan: InferencePlan) -> Character:
 def warm_up(character: Character, memory: StreamMemory, plans: Iterable[SamplePlan]) -> None:
     """Compile and record all that chunks with these plans need, on a copy of the stream.
 
-    A plan met later in a stream would cost a chunk's time many times over, in the middle of it. What is alive afterwards
-    is kept out of Python's collector, which would stop a stream to walk over all that compiling has left.
+    A plan met later in a stream would cost a chunk's time many times over, in the middle of it. What is alive
+    afterwards is kept out of Python's collector, which would stop a stream to walk over all that compiling has left.
     """
     with torch.no_grad():
         for plan in {(p.sink_latents, p.motion_latents): p for p in plans}.values():  # steps share one graph

@@ -11,8 +11,9 @@ import torch
 
 from callbacks import checkpoint_files as files
 from pipelines.config.schema import RunConfig
+from pipelines.origins import load_teacher
 from pipelines.resume import made_by
-from pipelines.roles import begin_roles, check_size, first_student, load_denoiser, spread_blocks, student_spec
+from pipelines.roles import begin_roles, check_size, first_student, load_role, spread_blocks, student_spec
 from pipelines.run_directory import RunDirectory
 from streamchar.codecs.config import AudioCodecConfig, CodecConfig, VideoCodecConfig
 from streamchar.codecs.store import fit_codecs
@@ -52,7 +53,7 @@ def chain(root: Path, cfg: RunConfig, cuts: tuple[int, ...] = (4,)) -> RunDirect
         train(root, "teacher", 2, val_every=0)
     made = {"made.teacher": made_by(directory, "teacher")}
     for steps in cuts:
-        teacher = load_denoiser(spec(), directory, "teacher", "teacher")
+        teacher = load_teacher(cfg, spec(), directory)
         torch.manual_seed(0)
         student, critic = begin_roles(cfg, spec(), directory, "dmd", None, teacher)
         train(root, "dmd", steps, roles=cfg.stages.dmd.roles, made=made, denoisers=[student, teacher, critic],
@@ -85,9 +86,9 @@ def test_cut_in_two_it_ends_as_in_one_go(lora: RunDirectory, tmp_path: Path) -> 
 
 
 def test_rollout_goes_on_with_dmds_adapters_and_exports_merge_them(lora: RunDirectory, tmp_path: Path) -> None:
-    teacher = load_denoiser(spec(), lora, "teacher", "teacher")
+    teacher = load_teacher(config(), spec(), lora)
     student, critic = begin_roles(config(), spec(), lora, "rollout", "dmd", teacher)
-    plain = load_denoiser(spec(), lora, "dmd", "student")
+    plain = load_role(config(), spec(), lora, "dmd", "student")
     full = config()
     full.stages.rollout.roles = "full"
     beginning = begin_roles(full, spec(), lora, "rollout", "dmd", teacher)
@@ -103,20 +104,20 @@ def test_adapters_of_another_teacher_are_refused(tmp_path: Path) -> None:
     directory = chain(tmp_path, config(), (2,))
     train(tmp_path, "teacher", 3, val_every=0)
     with pytest.raises(CheckpointError, match="trained on another teacher"):
-        load_denoiser(spec(), directory, "dmd", "student")
+        load_role(config(), spec(), directory, "dmd", "student")
 
 
 def test_a_student_of_fewer_layers_is_trained_streamed_and_exported(tmp_path: Path) -> None:
     cfg = config(layers=1)
     directory = chain(tmp_path, cfg, (2,))
     with pytest.raises(CheckpointError, match="another architecture"):
-        load_denoiser(spec(), directory, "dmd", "student")
-    student = load_denoiser(student_spec(cfg, spec()), directory, "dmd", "student")
-    teacher = load_denoiser(spec(), directory, "teacher", "teacher")
+        load_role(config(), spec(), directory, "dmd", "student")
+    student = load_role(cfg, student_spec(cfg, spec()), directory, "dmd", "student")
+    teacher = load_teacher(cfg, spec(), directory)
     again, critic = begin_roles(cfg, spec(), directory, "rollout", "dmd", teacher)
     assert len(student.blocks) == 1 and _differ(again, student) == 0 and len(critic.blocks) == 2
 
-    exported, sizes = replace(tiny.character(), denoiser=student, **_codecs()), student_spec(cfg, spec())
+    exported, sizes = replace(tiny.character(), denoiser=student, **codecs()), student_spec(cfg, spec())
     export_character(exported, sizes, tmp_path / "model")
     loaded = from_pretrained(tmp_path / "model")
     assert len(loaded.denoiser.blocks) == 1 and _differ(loaded.denoiser, student) == 0
@@ -151,7 +152,7 @@ def _differ(a: Denoiser, b: Denoiser) -> float:
     return max(float((x.video - y.video).abs().max()), float((x.audio - y.audio).abs().max()))
 
 
-def _codecs() -> dict[str, Any]:
+def codecs() -> dict[str, Any]:
     g = torch.Generator().manual_seed(0)
     clips = [((torch.rand(9, 3, 16, 16, generator=g) * 255).byte(), 0.1 * torch.randn(8000, generator=g))
              for _ in range(4)]

@@ -17,7 +17,7 @@ from pipelines.config.fields import describe, leaves, type_name
 from pipelines.config.geometry import geometry
 from pipelines.config.grammar import parse
 from pipelines.config.places import CHECKOUT, choices
-from pipelines.config.recall import recall_preset
+from pipelines.config.recall import recall
 from pipelines.config.schema import RunConfig
 
 
@@ -143,10 +143,10 @@ def test_a_run_remembers_its_preset(tmp_path: Path) -> None:
     folder.mkdir(parents=True)
     (folder / "config.yaml").write_text(to_yaml(made("preset=tiny")))
     line = parse([f"root={tmp_path}", "name=mine", "stage=stream"])
-    assert "preset=tiny" in (recall_preset(line) or "")
+    assert "preset=tiny" in (recall(line) or "")
     assert compose(line).preset == "tiny"
     given = parse([f"root={tmp_path}", "name=mine", "preset=demo"])
-    assert recall_preset(given) is None and compose(given).preset == "demo"
+    assert recall(given) is None and compose(given).preset == "demo"
 
 
 @pytest.mark.parametrize("preset", choices("preset"))

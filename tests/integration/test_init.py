@@ -1,0 +1,181 @@
+"""``init=``: a run that begins from an exported character, made by another run."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from callbacks.stored_weights import newest_role
+from lightning_modules.dmd_module import DmdModule
+from lightning_modules.rollout_module import RolloutModule
+from lightning_modules.teacher_module import TeacherModule
+from pipelines.build import build_module, load_character
+from pipelines.completion import digest
+from pipelines.config.compose import compose, to_yaml
+from pipelines.config.grammar import parse
+from pipelines.config.recall import recall
+from pipelines.config.schema import RunConfig
+from pipelines.origins import taken
+from pipelines.resume import settings
+from pipelines.run import main
+from pipelines.run_directory import RunDirectory
+from streamchar.codecs.store import load_codec
+from streamchar.errors import CheckpointError
+from streamchar.hub import Exported, from_pretrained
+
+SHORT = ("preset=tiny", "trainer.max_steps=1", "prepare.clips=4", "prepare.val_clips=1", "data.val_items=1",
+         "data.val_streams=1", "data.codec_clips=3", "diffusion.teacher_steps=2")
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """``runs/base`` with orchestrator and teacher, its export ``model``, and ``runs/next`` with its latents alone."""
+    folder = tmp_path_factory.mktemp("init")
+    line = (*SHORT, f"root={folder / 'runs'}")
+    assert main(["stage=all", "chain=[prepare,encode,orchestrator,teacher]", "name=base", *line]) == 0
+    assert main(["stage=export", "name=base", f"out={folder / 'model'}", *line]) == 0
+    assert main(["stage=encode", "name=next", f"init={folder / 'model'}",
+                 f"data.latents={folder / 'runs/base/encode'}", *line]) == 0
+    return folder
+
+
+def made(root: Path, stage: str, *more: str, name: str = "next") -> tuple[RunConfig, RunDirectory]:
+    cfg = compose(parse([f"stage={stage}", f"name={name}", f"root={root / 'runs'}", f"init={root / 'model'}", *SHORT,
+                         *more]))
+    return cfg, RunDirectory.of(cfg)
+
+
+def of_export(root: Path, part: str) -> dict[str, Tensor]:
+    return Exported(root / "model").weights(part)
+
+
+def same(module: nn.Module, weights: Mapping[str, Tensor]) -> bool:
+    own = module.state_dict()
+    return own.keys() == weights.keys() and all(torch.equal(own[k], weights[k]) for k in own)
+
+
+def refused(root: Path, capsys: pytest.CaptureFixture[str], *words: str, name: str = "next") -> str:
+    assert main([f"name={name}", f"root={root / 'runs'}", *SHORT, *words]) == 2
+    return capsys.readouterr().err
+
+
+def altered(root: Path, target: Path, few_step: bool = False, **values: object) -> Path:
+    """The export with another config.json."""
+    target.mkdir()
+    config = json.loads((root / "model/config.json").read_text())
+    config["few_step"] = few_step
+    config["spec"] |= values
+    (target / "config.json").write_text(json.dumps(config))
+    (target / "model.safetensors").symlink_to(root / "model/model.safetensors")
+    return target
+
+
+def test_each_stage_begins_with_the_exports_weights_bit_for_bit(root: Path) -> None:
+    denoiser, orchestrator = of_export(root, "denoiser"), of_export(root, "orchestrator")
+    for stage in ("orchestrator", "teacher", "dmd", "rollout"):
+        module = build_module(stage, *made(root, stage))
+        if isinstance(module, (DmdModule, RolloutModule)):
+            assert all(same(m, denoiser) for m in (module.teacher, module.critic, module.student))
+            assert same(module.character.orchestrator, orchestrator)
+        elif isinstance(module, TeacherModule):
+            assert same(module.character.denoiser, denoiser) and same(module.character.orchestrator, orchestrator)
+        else:
+            assert same(module.orchestrator, orchestrator)
+        cfg, directory = made(root, stage)
+        assert settings(cfg, stage, directory)["made.init"] == Exported(root / "model").digest()
+
+
+def test_a_run_is_distilled_on_an_export_and_notices_another(root: Path, capsys: pytest.CaptureFixture[str],
+                                                             tmp_path: Path) -> None:
+    assert main(["stage=dmd", f"init={root / 'model'}", "name=next", f"root={root / 'runs'}", *SHORT]) == 0
+    cfg, directory = made(root, "rollout")
+    module = build_module("rollout", cfg, directory)
+    assert isinstance(module, RolloutModule) and same(module.teacher, of_export(root, "denoiser"))
+    stored = newest_role(directory.stage("dmd") / "checkpoints", "student")
+    assert same(module.student, stored.weights) and stored.made["init"] == Exported(root / "model").digest()
+    student = load_character(directory, cfg)
+    assert student.few_step and same(student.orchestrator, of_export(root, "orchestrator"))
+    assert same(load_character(directory, cfg, "dmd", "teacher").denoiser, of_export(root, "denoiser"))
+
+    before, weights = digest(directory, "dmd", cfg), load_file(root / "model/model.safetensors")
+    shutil.copytree(root / "model", tmp_path / "model")
+    save_file({k: v + 1 if k == "denoiser.video_in.weight" else v for k, v in weights.items()},
+              tmp_path / "model/model.safetensors")
+    told = refused(root, capsys, "stage=dmd", f"init={tmp_path / 'model'}")
+    assert "made.init" in told and "another name=" in told
+    cfg.init = str(tmp_path / "model")
+    assert digest(directory, "dmd", cfg) != before
+    with pytest.raises(CheckpointError, match="was trained beside the export .* give the init="):
+        load_character(directory, cfg)
+
+
+@pytest.mark.slow
+def test_later_stages_of_such_a_run_need_not_be_told(root: Path, tmp_path: Path) -> None:
+    line = ("name=told", f"root={root / 'runs'}", *SHORT)
+    assert main(["stage=encode", f"init={root / 'model'}", f"data.latents={root / 'runs/base/encode'}", *line]) == 0
+    for stage in ("dmd", "rollout", "evaluate", "stream"):
+        assert main([f"stage={stage}", *line]) == 0
+    assert main(["stage=export", f"out={tmp_path / 'student'}", *line]) == 0
+    assert same(from_pretrained(tmp_path / "student").orchestrator, of_export(root, "orchestrator"))
+    assert "`model`" in (tmp_path / "student/README.md").read_text()
+
+
+@pytest.mark.parametrize("stage", ["teacher", "dmd", "rollout", "all"])
+def test_a_distilled_export_is_refused_where_a_teacher_is_needed(root: Path, tmp_path: Path, stage: str,
+                                                                 capsys: pytest.CaptureFixture[str]) -> None:
+    folder = altered(root, tmp_path / "few", few_step=True)
+    told = refused(root, capsys, f"stage={stage}", f"init={folder}", name="fresh")
+    assert "stage=export name=base from=teacher" in told and f"student.weights={folder}" in told
+
+
+def test_what_does_not_fit_is_told_with_both_values(root: Path, capsys: pytest.CaptureFixture[str],
+                                                    tmp_path: Path) -> None:
+    folder = altered(root, tmp_path / "other", size=96)
+    told = refused(root, capsys, "stage=dmd", f"init={folder}", "denoiser.layers=3", "window.max_todo=7")
+    for said in ("data.size=96 in the export, 48 here", "denoiser.layers=2 in the export, 3 here",
+                 "set window.max_todo=6"):
+        assert said in told
+    told = refused(root, capsys, "stage=dmd", f"init={tmp_path / 'nobody'}")
+    assert f"init={tmp_path / 'nobody'}" in told and "stage=export" in told
+    told = refused(root, capsys, "stage=teacher", f"init={root / 'model'}", "denoiser.pretrained=/models/wan")
+    assert "both give the denoiser's first weights" in told
+
+
+def test_other_codecs_are_refused_and_encode_takes_the_exports(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    line = ("name=own", f"root={root / 'runs'}", *SHORT, "data.codec_clips=2",
+            f"data.shards={root / 'runs/base/prepare/shards'}")
+    assert main(["stage=encode", *line]) == 0
+    told = refused(root, capsys, "stage=dmd", f"init={root / 'model'}", name="own")
+    wanted = Exported(root / "model").codecs["video_codec"]["fingerprint"]
+    assert f"video: pca {wanted[:12]} in the export" in told and "stage=encode init=" in told
+    assert main(["stage=encode", f"init={root / 'model'}", *line]) == 0
+    assert load_codec(root / "runs/own/encode/codecs/video").fingerprint == wanted
+
+
+def test_a_stage_takes_from_the_export_only_what_its_run_has_not_trained(root: Path) -> None:
+    both = ("orchestrator", "denoiser")
+    wanted = {"prepare": (), "orchestrator": both[:1], "teacher": both, "dmd": both, "rollout": both, "export": both}
+    for stage, parts in wanted.items():
+        assert taken(*made(root, stage, name="fresh"), stage) == parts
+    for stage, parts in {"teacher": both[1:], "dmd": (), "rollout": ()}.items():  # as stage=all goes on in one run
+        assert taken(*made(root, stage, name="base"), stage) == parts
+        assert taken(*made(root, "all", name="fresh"), stage) == parts
+    assert taken(*made(root, "dmd", "teacher.orchestrator_lr_scale=0", name="base"), "dmd") == ()
+
+
+def test_a_run_remembers_the_export_until_told_otherwise(root: Path) -> None:
+    words = ["stage=stream", "name=kept", f"root={root / 'runs'}"]
+    (root / "runs/kept/dmd").mkdir(parents=True)
+    (root / "runs/kept/dmd/config.yaml").write_text(to_yaml(made(root, "dmd")[0]))
+    line = parse(words)
+    assert "init=" in (recall(line) or "") and compose(line).init == str(root / "model")
+    line = parse([*words, "init=null"])
+    recall(line)
+    assert compose(line).init is None
