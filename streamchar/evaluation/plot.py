@@ -42,11 +42,17 @@ def plot(name: str, lines: Mapping[str, Line], titles: Mapping[str, str], colour
 
     marks = (f'<line class=axis x1="{left}" y1="{bottom}" x2="{right}" y2="{bottom}"/>'
              f'<line class=axis x1="{left}" y1="{top}" x2="{left}" y2="{bottom}"/>'
-             f'<text x="{left - 5}" y="{top + 8}" text-anchor="end">{y1:.3g}</text>'
-             f'<text x="{left - 5}" y="{bottom}" text-anchor="end">{y0:.3g}</text>'
+             f'<text x="{left - 5}" y="{top + 8}" text-anchor="end">{_tick(y1)}</text>'
+             f'<text x="{left - 5}" y="{bottom}" text-anchor="end">{_tick(y0)}</text>'
              f'<text x="{left}" y="{height - 6}">{x0:.3g}</text>'
              f'<text x="{right}" y="{height - 6}" text-anchor="end">{x1:.3g}</text>')
     key = "".join(f'<span><i style="background:{escape(colours[c])}"></i>{escape(titles[c])}</span>' for c in lines)
     said = f" <span>{escape(note)}</span>" if note else ""
     return (f'<div class=curve><h3>{escape(name)}</h3><svg viewBox="0 0 {width} {height}" role="img">{marks}'
             f'{"".join(draw(c) for c in kept if kept[c])}</svg><div class=key>{key}{said}</div></div>')
+
+
+def _tick(value: float) -> str:
+    """Three digits where they fit beside the axis."""
+    text = f"{value:.3g}"
+    return text if len(text) <= 6 else f"{value:.0e}"
