@@ -127,6 +127,10 @@ def run_stage(cfg: RunConfig) -> float:
             raise StoppedEarly(f"{cfg.stage} stopped after {clock(seconds)} before its end; "
                                "the same command goes on from there")
         set_mark(directory, cfg.stage, cfg, seconds)
+    if cfg.stage in ("prepare", "encode", "evaluate") and global_rank() == 0:
+        from pipelines.tracking import track_outcome  # loads the training framework
+
+        track_outcome(cfg, directory, seconds)
     return seconds
 
 

@@ -25,7 +25,8 @@ def curves(runs: list[RunFound], colours: dict[str, str]) -> dict[str, tuple[lis
     for stage in TRAINING:
         rows = {run.name: run.stages[stage].rows for run in runs if stage in run.stages and run.stages[stage].rows}
         names = sorted({key for each in rows.values() for row in each for key in row if "/" in key}, key=_rank)
-        judged, ran = [], []
+        judged: list[str] = []
+        ran: list[str] = []
         for name in names:
             lines = {run: [(float(row["step"]), float(row[name])) for row in each if row.get(name) is not None]
                      for run, each in rows.items()}
