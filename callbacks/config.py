@@ -26,11 +26,37 @@ class TrackingConfig:
 
 
 @dataclass
+class AlertConfig:
+    """Messages to a webhook when a training stage stops before its end, fails, diverges or misses playback."""
+
+    url: str = ""
+    """Where to: an http(s) address that takes JSON with ``text``, as chat services do. Empty: no alerts. It is a secret
+    and hidden wherever the configuration is written; ``'${oc.env:NAME}'`` keeps it off the command line too."""
+    spike: float = 20.0
+    """Deviations by which the loss must stand out (``stability/spike_loss``) to be told as divergence, as updates that
+    are not finite always are; 0: never."""
+    repeat_minutes: float = 60.0
+    """Trouble of one kind is told again after so long."""
+    timeout_s: float = 10.0
+    """The longest that one message may take, and that the stage's end waits for the last."""
+
+    def problems(self, where: str) -> list[str]:
+        """Everything that is wrong with these values, in words; never the address itself."""
+        found = [] if self.url.startswith(("http://", "https://")) or not self.url else [
+            f"{where}.url must begin with https:// or http:// (or be empty: no alerts)"]
+        return found + [f"{where}.{key}={getattr(self, key):g} must not be negative"
+                        for key in ("spike", "repeat_minutes") if getattr(self, key) < 0] + (
+            [] if self.timeout_s > 0 else [f"{where}.timeout_s={self.timeout_s:g} must be positive"])
+
+
+@dataclass
 class CallbackConfig:
     """Callbacks of the training stages; a cadence of 0 turns one off."""
 
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     """Experiment tracking."""
+    alerts: AlertConfig = field(default_factory=AlertConfig)
+    """Messages to a webhook; off unless ``alerts.url`` is given."""
     ema: bool = True
     """Average the weights (decay and start are the stage's ``ema_decay`` and ``ema_start``)."""
     pointer: bool = True

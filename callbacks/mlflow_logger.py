@@ -145,6 +145,6 @@ class MLflowLogger(StepLogger):
     def _warn(self, what: str) -> None:
         if not self._warned:
             self._warned = True
-            log.warning("MLflow tracking fails (%s); training goes on, metrics.jsonl has everything, and sending is "
+            log.warning("MLflow tracking fails (%s); the stage goes on, metrics.jsonl has everything, and sending is "
                         "tried again every %g s, and by stage=sync-tracking (callbacks.tracking.kind=off turns it off)",
                         what, RETRY_S)

@@ -30,6 +30,11 @@ _DEPENDS: dict[str, tuple[str, ...]] = {
 """Settings that each stage reads itself; what earlier stages read enters through their own marks."""
 
 
+def reads(stage: str) -> tuple[str, ...]:
+    """Groups and keys of the configuration on which the stage's own result depends."""
+    return _DEPENDS[stage]
+
+
 def digest(run: RunDirectory, stage: str, cfg: RunConfig) -> str:
     """Hash of the settings that ``stage`` reads, and of what it takes from an exported character."""
     values = {}

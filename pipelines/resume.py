@@ -31,8 +31,8 @@ def settings(cfg: RunConfig, stage: str, directory: RunDirectory) -> dict[str, A
     found = {"trainer.precision": cfg.trainer.precision}
     for group in groups:
         value = getattr(cfg, group)
-        found |= _flat(asdict(value), group) if hasattr(value, "__dataclass_fields__") else {group: value}
-    found |= _flat(asdict(getattr(cfg.stages, stage)), f"stages.{stage}")
+        found |= flat(asdict(value), group) if hasattr(value, "__dataclass_fields__") else {group: value}
+    found |= flat(asdict(getattr(cfg.stages, stage)), f"stages.{stage}")
     for earlier in STAGES[:STAGES.index(stage)]:
         if (made := made_by(directory, earlier)) is not None:
             found[f"made.{earlier}"] = made
@@ -52,11 +52,13 @@ def made_by(directory: RunDirectory, stage: str) -> str | None:
     return str(mark.get("digest")) if mark is not None else None
 
 
-def _flat(tree: dict[str, Any], prefix: str) -> dict[str, Any]:
-    flat: dict[str, Any] = {}
+def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Values by dotted path."""
+    found: dict[str, Any] = {}
     for key, value in tree.items():
-        flat |= _flat(value, f"{prefix}.{key}") if isinstance(value, dict) else {f"{prefix}.{key}": value}
-    return flat
+        path = f"{prefix}.{key}" if prefix else str(key)
+        found |= flat(value, path) if isinstance(value, dict) else {path: value}
+    return found
 
 
 def find_start(folder: Path, mode: str, now: dict[str, Any],

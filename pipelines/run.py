@@ -28,7 +28,7 @@ from pipelines.config.errors import ConfigError  # noqa: E402
 from pipelines.config.grammar import parse  # noqa: E402
 from pipelines.config.help import print_help  # noqa: E402
 from pipelines.config.recall import recall  # noqa: E402
-from pipelines.config.schema import STAGES, TRAINING, ExportConfig, RunConfig  # noqa: E402
+from pipelines.config.schema import COMMANDS, STAGES, TRAINING, ExportConfig, RunConfig  # noqa: E402
 from pipelines.moved_data import restore_data  # noqa: E402
 from pipelines.occupancy import occupied  # noqa: E402
 from pipelines.run_directory import RunDirectory, global_rank  # noqa: E402
@@ -77,9 +77,14 @@ def _main(argv: list[str]) -> None:
         dry_run(cfg, console)
         return
     if not cfg.stage:
-        raise ConfigError([f"no stage given: write stage=NAME, one of {' '.join(STAGES)} all sync-tracking (--help "
-                           "tells more)"])
+        raise ConfigError([f"no stage given: write stage=NAME, one of {' '.join((*STAGES, *COMMANDS))} (--help tells "
+                           "more)"])
     _log_to_stdout()
+    if cfg.stage == "report":  # of several runs, in none of their folders
+        from pipelines.stages.report import run as report
+
+        console.print(f"page: {report(cfg)}", soft_wrap=True)
+        return
     restore_data(RunDirectory.of(cfg))
     if recalled:
         console.print(recalled)
@@ -126,6 +131,10 @@ def run_stage(cfg: RunConfig) -> float:
             raise StoppedEarly(f"{cfg.stage} stopped after {clock(seconds)} before its end; "
                                "the same command goes on from there")
         set_mark(directory, cfg.stage, cfg, seconds)
+    if cfg.stage in ("prepare", "encode", "evaluate") and global_rank() == 0:
+        from pipelines.tracking import track_outcome  # loads the training framework
+
+        track_outcome(cfg, directory, seconds)
     return seconds
 
 

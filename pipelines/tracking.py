@@ -1,4 +1,6 @@
-"""The loggers of a training stage: ``metrics.jsonl`` always, MLflow unless it is turned off.
+"""What stages log: ``metrics.jsonl`` always, MLflow unless it is turned off.
+
+A training stage has loggers; of another one the figures of its result are a row each time that it has run.
 
 What MLflow is told besides metrics is kept in ``tracking.json``, so that ``stage=sync-tracking`` can send all of it
 later, to a server that was never there.
@@ -7,19 +9,24 @@ later, to a server that was never there.
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
 from callbacks import checkpoint_files as files
 from callbacks.config import TrackingConfig
-from callbacks.metrics_file import MetricsFile, cut_after
+from callbacks.metrics_file import MetricsFile, cut_after, read_rows
 from callbacks.mlflow_logger import MLflowLogger
 from callbacks.mlflow_run import About, MLflowRun, forget, read_identity
+from callbacks.redaction import redact
 from callbacks.step_logger import StepLogger
-from pipelines.config.schema import STAGES, TRAINING, RunConfig
+from pipelines.config.schema import STAGES, RunConfig
 from pipelines.occupancy import occupied
+from pipelines.outcomes import outcome
 from pipelines.run_directory import RunDirectory, global_rank, write_atomically
 from streamchar.errors import InputError
+
+log = logging.getLogger(__name__)
 
 METRICS = "metrics.jsonl"
 ABOUT = "tracking.json"
@@ -51,6 +58,31 @@ def open_loggers(cfg: TrackingConfig, directory: RunDirectory, stage: str, step:
     return loggers
 
 
+def track_outcome(cfg: RunConfig, directory: RunDirectory, seconds: float) -> None:
+    """Log what ``cfg.stage`` has made; whatever goes wrong with that costs a warning, for the stage is complete.
+
+    The step of the row counts how often the stage has run, so that its one run shows what has changed.
+    """
+    tracking, folder = cfg.callbacks.tracking, directory.stage(cfg.stage)
+    try:
+        found = outcome(cfg, directory)
+        with occupied(folder):  # another process of the same encoding sends the same
+            tags = {"preset": cfg.preset, "seed": str(cfg.seed), **found.tags, **lineage(directory, cfg.stage)}
+            write_atomically(folder / ABOUT, json.dumps({"tags": tags, "files": found.files}, indent=1) + "\n")
+            rows = read_rows(folder / METRICS)
+            loggers: list[StepLogger] = [MetricsFile(folder / METRICS)]
+            if tracking.kind == "mlflow":
+                tracker = _mlflow(tracking, directory, cfg.stage)
+                tracker.begin()
+                loggers.append(tracker)
+            for logger in loggers:
+                logger.log_metrics({**found.figures, "perf/stage_s": seconds}, rows[-1]["step"] + 1 if rows else 1)
+                logger.finish("FINISHED")
+    except Exception as error:
+        log.warning("%s is complete, but what it has made is not logged: %s: %s", cfg.stage, type(error).__name__,
+                    redact(str(error))[:200])
+
+
 def lineage(directory: RunDirectory, stage: str) -> dict[str, str]:
     """What a stage is made from: the newest checkpoint of every earlier one, with its hash, and its MLflow run."""
     tags = {"stage": stage}
@@ -72,7 +104,7 @@ def sync_tracking(cfg: RunConfig) -> list[str]:
         InputError: where tracking is off, there is nothing, or the server cannot be reached.
     """
     tracking, directory = cfg.callbacks.tracking, RunDirectory.of(cfg)
-    stages = [stage for stage in TRAINING if directory.has(stage, METRICS)]
+    stages = [stage for stage in STAGES if directory.has(stage, METRICS)]
     if tracking.kind != "mlflow" or not stages:
         raise InputError(f"nothing to send: {directory.path} holds no {METRICS}" if not stages else
                          "callbacks.tracking.kind=off: say callbacks.tracking.kind=mlflow to send what there is")
@@ -90,7 +122,7 @@ def _sync(cfg: TrackingConfig, directory: RunDirectory, stage: str) -> str:
             status = "FINISHED" if (folder / "complete.json").exists() else "KILLED"
             tracker.finish(status)
     except InputError:
-        return "is being trained, and sends by itself"
+        return "is at work, and sends by itself"
     if not tracker.in_time:
         raise InputError(f"{stage} could not be sent: see the warning above; the server may be away, or "
                          f"callbacks.tracking.finish_s={cfg.finish_s:g} too short")
@@ -100,7 +132,8 @@ def _sync(cfg: TrackingConfig, directory: RunDirectory, stage: str) -> str:
 def _mlflow(cfg: TrackingConfig, directory: RunDirectory, stage: str) -> MLflowLogger:
     folder = directory.stage(stage)
     told = _told(folder)
-    kept = [*(folder / name for name in ("config.yaml", "provenance.json")), *sorted(folder.glob("config_diff_*.txt"))]
+    kept = [*(folder / name for name in ("config.yaml", "provenance.json", *told.get("files", []))),
+            *sorted(folder.glob("config_diff_*.txt"))]
     about = About(told.get("params", {}), told.get("tags", {}), kept)
     run = MLflowRun(cfg.uri, directory.root, folder, cfg.experiment, f"{directory.name}/{stage}", about)
     return MLflowLogger(run, folder / METRICS, cfg.finish_s)

@@ -10,7 +10,7 @@ from typing import Any
 
 from pipelines.config.errors import nearest
 from pipelines.config.places import choices
-from pipelines.config.schema import STAGES, TRAINING, RunConfig
+from pipelines.config.schema import COMMANDS, STAGES, TRAINING, RunConfig
 from streamchar.denoiser.wan_size import misfits
 from streamchar.diffusion.config import DiffusionConfig
 from streamchar.errors import InputError
@@ -29,6 +29,8 @@ def cross_check(cfg: RunConfig, *, to_run: bool = True) -> list[str]:
 def _files(cfg: RunConfig) -> list[str]:
     """What is read from local files that only the user can give."""
     found = []
+    if cfg.stage == "report":
+        return [] if cfg.report.names() else ["stage=report needs runs=NAME,NAME, names of runs in root"]
     folder = cfg.orchestrator.pretrained
     if cfg.orchestrator.tokenizer == "pretrained" and not folder and not cfg.init:
         found.append("orchestrator.tokenizer=pretrained needs orchestrator.pretrained=FOLDER, a Qwen2-family model")
@@ -81,7 +83,7 @@ def _run(cfg: RunConfig) -> list[str]:
     if cfg.stream.model and (cfg.stream.from_stage != "auto" or cfg.stream.role != "ema"):
         found.append("model= names an exported character, whose weights were chosen at its export: leave from= and "
                      "stream.role= out")
-    known = (*STAGES, "all", "sync-tracking")
+    known = (*STAGES, *COMMANDS)
     if cfg.stage and cfg.stage not in known:
         found.append(f"unknown stage={cfg.stage}{nearest(cfg.stage, known) or '; there are ' + ' '.join(known)}")
     for stage in cfg.chain:

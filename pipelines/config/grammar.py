@@ -12,7 +12,8 @@ _SHORT = {"-h": "--help", "-c": "--cfg"}
 _SPARED = {"transcript": "stream.transcript", "reference": "stream.reference", "voice": "stream.voice",
            "model": "stream.model",
            "protocol": "evaluate.protocol", "clips": "evaluate.folder",
-           "recipe": "prepare.recipe", "input": "intake.input"}
+           "recipe": "prepare.recipe", "input": "intake.input", "runs": "report.runs"}
+_OUT = {"export": "export.out", "report": "report.out"}
 
 
 @dataclass
@@ -53,14 +54,14 @@ def parse(argv: list[str]) -> CommandLine:
 def canonical(key: str, stage: str) -> str:
     """The full path of a key that may be written short.
 
-    ``transcript reference voice model clips input`` and ``out from`` name what the stage reads and writes, ``recipe``
-    and ``protocol`` how it works; ``teacher.lr`` and ``stage.teacher.lr`` are ``stages.teacher.lr``;
+    ``transcript reference voice model clips input runs`` and ``out from`` name what the stage reads and writes,
+    ``recipe`` and ``protocol`` how it works; ``teacher.lr`` and ``stage.teacher.lr`` are ``stages.teacher.lr``;
     ``tracking.uri`` is ``callbacks.tracking.uri``.
     """
     if key in _SPARED:
         return _SPARED[key]
     if key == "out":
-        return "export.out" if stage == "export" else "stream.out"
+        return _OUT.get(stage, "stream.out")
     if key == "from":
         return f"{stage if stage in ('export', 'evaluate') else 'stream'}.from_stage"
     first, _, rest = key.partition(".")

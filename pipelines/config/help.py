@@ -53,6 +53,7 @@ def _overview(console: Console) -> None:
         _say(console, f"  {'stage=' + stage:<20}{_ABOUT[stage]}")
     _say(console, f"  {'stage=all':<20}the chain that the preset needs; complete stages are skipped")
     _say(console, f"  {'stage=sync-tracking':<20}sends MLflow what a server that was away has not got")
+    _say(console, f"  {'stage=report':<20}one offline page that compares runs: runs=a,b,c out=")
     _say(console, "")
     for name in choices("preset"):
         about = (read_yaml(CONF / "preset" / f"{name}.yaml", []) or {}).get("about", "")

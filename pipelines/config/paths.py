@@ -12,8 +12,8 @@ from pipelines.config.schema import RunConfig
 PATH_KEYS = (
     "root", "data.latents", "data.shards", "data.val_shards", "data.speech_shards", "codec.video.path",
     "codec.audio.path", "orchestrator.pretrained", "denoiser.pretrained", "stream.reference", "stream.voice",
-    "stream.out", "evaluate.parts", "evaluate.folder", "export.out", "intake.input", "intake.detector", "intake.vad",
-    "intake.asr", "intake.aligner", "student.weights",
+    "stream.out", "evaluate.parts", "evaluate.folder", "export.out", "report.out", "intake.input", "intake.detector",
+    "intake.vad", "intake.asr", "intake.aligner", "student.weights",
 )
 """Keys whose text names a file or folder."""
 NAMES = ("init",)

@@ -24,6 +24,8 @@ from streamchar.window import WindowConfig
 STAGES = ("prepare", "encode", "orchestrator", "teacher", "dmd", "rollout", "evaluate", "stream", "export",
           "inspect")
 """Stages in the order in which each uses the former ones' results."""
+COMMANDS = ("all", "sync-tracking", "report")
+"""What ``stage=`` takes besides: the whole chain, and what is no part of one run's folder."""
 TRAINING = ("orchestrator", "teacher", "dmd", "rollout")
 """Stages that train a model."""
 
@@ -106,13 +108,42 @@ class InspectConfig:
                         for name, least in (("items", 1), ("first", 0)) if getattr(self, name) < least]
 
 
+MOST_RUNS = 8
+"""Runs that one page can tell apart by colour."""
+
+
+@dataclass
+class ReportConfig:
+    """What ``stage=report runs=a,b,c`` compares."""
+
+    runs: str = ""
+    """Names of runs in ``root``, separated by commas (written ``runs=``); the first is what others stand beside."""
+    out: str | None = None
+    """The page, one HTML file. Not given: ``root/report.html``."""
+    embed_mb: float = 12.0
+    """Megabytes of videos and pictures that are put into the page, clip by clip; what does not fit is linked by its
+    path from the page, and the page says so. 0: all are linked."""
+
+    def names(self) -> list[str]:
+        """The runs' names, each once."""
+        return list(dict.fromkeys(part.strip() for part in self.runs.split(",") if part.strip()))
+
+    def problems(self) -> list[str]:
+        """Everything that is wrong with these values, in words."""
+        found = [] if self.embed_mb >= 0 else [f"report.embed_mb={self.embed_mb} must not be negative"]
+        if len(self.names()) > MOST_RUNS:
+            found.append(f"runs={self.runs} names {len(self.names())} runs, but a page tells {MOST_RUNS} apart by "
+                         "their colours: leave some out")
+        return found
+
+
 @dataclass
 class RunConfig:
     """Everything that a run is made of."""
 
     stage: str = ""
-    """What to do: one of the stages, ``all`` for the chain that the preset needs, or ``sync-tracking`` to send MLflow
-    what it has not got yet."""
+    """What to do: one of the stages, ``all`` for the chain that the preset needs, ``sync-tracking`` to send MLflow
+    what it has not got yet, or ``report`` to compare runs."""
     preset: str = "demo"
     """A file of conf/preset/. Not given: the preset with which the run of this name was made, else demo."""
     name: str = ""
@@ -165,3 +196,5 @@ class RunConfig:
     """The exported model."""
     inspect: InspectConfig = field(default_factory=InspectConfig)
     """The page of training items."""
+    report: ReportConfig = field(default_factory=ReportConfig)
+    """The page that compares runs."""

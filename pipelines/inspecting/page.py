@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.inspecting.views import OUTSIDE, ItemView
-from streamchar.evaluation.page import STYLE
+from streamchar.evaluation.page import document
 
 WIDTH, WAVE, TEXT = 1040, 96, 44
 MARGIN, LABEL = 8, 70
@@ -42,11 +42,8 @@ def page(title: str, facts: Mapping[str, str], items: list[tuple[ItemView, dict[
     """The HTML; each item comes with the relative paths of its files (film, anchor, ref, sink)."""
     told = "".join(f"<span>{escape(k)} <b>{escape(v)}</b></span>" for k, v in facts.items())
     cards = "".join(_card(view, files) for view, files in items)
-    return (f'<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="color-scheme" '
-            f'content="light dark"><meta name="viewport" content="width=device-width,initial-scale=1">'
-            f"<title>{escape(title)}</title><style>{STYLE}{OWN}</style></head><body><main>"
-            f"<h1>{escape(title)}</h1><div class=facts>{told}</div>"
-            f"<p class=legend>{LEGEND}</p>{cards}</main></body></html>\n")
+    return document(title, f"<h1>{escape(title)}</h1><div class=facts>{told}</div>"
+                           f"<p class=legend>{LEGEND}</p>{cards}", OWN)
 
 
 def _card(view: ItemView, files: dict[str, str]) -> str:

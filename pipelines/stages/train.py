@@ -12,6 +12,7 @@ import lightning as L
 from rich.console import Console
 
 from callbacks import checkpoint_files as files
+from callbacks.alerts import Alerts
 from datamodules.module import LatentDataModule
 from pipelines.build import build_module, load_codecs, model_spec
 from pipelines.closing import print_closing
@@ -52,6 +53,8 @@ def run(cfg: RunConfig, directory: RunDirectory) -> bool:
         about = {"config": to_yaml(cfg), "settings": now, "code": code_state(CHECKOUT), "stage": stage}
         module, data = build_module(stage, cfg, directory), build_data(cfg, directory)
         loggers = open_loggers(cfg.callbacks.tracking, directory, stage, done, science(cfg, stage, module))
+        if cfg.callbacks.alerts.url:
+            loggers.insert(0, Alerts(cfg.callbacks.alerts, cfg.name, stage))  # told before others wait for servers
         average = (options.ema_decay, options.average_from())
         job = Fit(stage, folder, steps, cfg.trainer, cfg.callbacks, average, start, about)
         try:

@@ -6,6 +6,8 @@ from html import escape
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+from streamchar.evaluation.plot import plot
+
 if TYPE_CHECKING:
     from streamchar.evaluation.report import ClipRow, Report
 
@@ -40,14 +42,15 @@ figcaption{font-size:13px;color:var(--soft);margin-top:6px}figcaption b{color:va
 .curve{background:var(--card);border:1px solid var(--line);border-radius:10px;padding:12px 16px}
 .curve h3{margin:0 0 6px;font-size:14px}svg{width:100%;height:auto;display:block}
 svg text{fill:var(--soft);font-size:11px}.axis{stroke:var(--line)}
-.key{font-size:13px;color:var(--soft)}.key i{display:inline-block;width:14px;height:3px;margin:0 5px 3px 12px}
+.key{font-size:13px;color:var(--soft)}.key span{margin-right:12px;white-space:nowrap}
+.key i{display:inline-block;width:14px;height:3px;margin:0 5px 3px 0}
 .notes{color:var(--soft);padding-left:18px}.soft{color:var(--soft);margin:-6px 0 14px}
 """
 
 
 def page(report: Report) -> str:
     """The page's HTML; videos are referred to relative to it."""
-    from streamchar.evaluation.report import CHEATING
+    from streamchar.evaluation.report import CHEATING, TITLES
 
     facts = "".join(f"<span>{escape(str(k))} <b>{escape(str(v))}</b></span>" for k, v in report.facts.items())
     parts = [f"<h1>{escape(report.title)}</h1><div class=facts>{facts}</div>", "<h2>Numbers</h2>",
@@ -57,17 +60,23 @@ def page(report: Report) -> str:
                   _numbers(report, report.columns(cheats=True))]
     if report.curves:
         parts += ["<h2>Curves</h2><div class=curves>",
-                  *[_curve(name, lines) for name, lines in report.curves.items()], "</div>"]
+                  *[plot(name, lines, {c: TITLES.get(c, c) for c in lines}, {c: f"var(--{c})" for c in lines})
+                    for name, lines in report.curves.items()], "</div>"]
     if report.clips:
         kind = "clips single" if all(len(c.videos) < 2 for c in report.clips) else "clips"
         parts += [f'<h2>Clips</h2><div class="{kind}">', *map(_clip, report.clips), "</div>"]
     if report.notes:
         items = "".join(f"<li>{escape(n)}</li>" for n in report.notes)
         parts.append(f"<h2>How to read this</h2><ul class=notes>{items}</ul>")
+    return document(report.title, "".join(parts))
+
+
+def document(title: str, body: str, style: str = "") -> str:
+    """A whole page around ``body``; ``style`` is added to :data:`STYLE`."""
     return (f'<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="color-scheme" '
             f'content="light dark"><meta name="viewport" content="width=device-width,initial-scale=1">'
-            f"<title>{escape(report.title)}</title><style>{STYLE}</style></head><body><main>"
-            f"{''.join(parts)}</main></body></html>\n")
+            f"<title>{escape(title)}</title><style>{STYLE}{style}</style></head><body><main>"
+            f"{body}</main></body></html>\n")
 
 
 def _numbers(report: Report, columns: list[str]) -> str:
@@ -95,16 +104,25 @@ def _numbers(report: Report, columns: list[str]) -> str:
 def _clip(clip: ClipRow) -> str:
     from streamchar.evaluation.report import TITLES
 
-    figures = []
-    for column, path in clip.videos.items():
-        poster = f' poster="{_address(clip.posters[column])}"' if column in clip.posters else ""
-        numbers = " \u00b7 ".join(_number(k, v) for k, v in clip.numbers.get(column, {}).items() if v == v)
-        heard = clip.heard.get(column)
-        said = f"<br>heard: {escape(heard) or '(nothing)'}" if heard is not None else ""
-        figures.append(f'<figure><video controls preload="metadata"{poster} src="{_address(path)}"></video>'
-                       f"<figcaption><b>{TITLES.get(column, escape(column))}</b> {numbers}{said}</figcaption></figure>")
+    figures = [clip_figure(clip, column, TITLES.get(column, column), _address(clip.videos[column]),
+                           _address(clip.posters.get(column, ""))) for column in clip.videos]
+    return clip_card(clip, figures)
+
+
+def clip_card(clip: ClipRow, figures: list[str]) -> str:
+    """A clip's name, its text, and figures beside one another."""
     return (f"<section class=clip><h3>{escape(clip.key)}</h3><p class=say>{escape(clip.text) or '(quiet)'}</p>"
             f"<div class=videos>{''.join(figures)}</div></section>")
+
+
+def clip_figure(clip: ClipRow, column: str, title: str, video: str, poster: str) -> str:
+    """One rendering of a clip: its video and still (as attributes), title, numbers, and what was heard."""
+    still = f' poster="{poster}"' if poster else ""
+    numbers = " \u00b7 ".join(_number(k, v) for k, v in clip.numbers.get(column, {}).items() if v == v)
+    heard = clip.heard.get(column)
+    said = f"<br>heard: {escape(heard) or '(nothing)'}" if heard is not None else ""
+    return (f'<figure><video controls preload="metadata"{still} src="{video}"></video>'
+            f"<figcaption><b>{escape(title)}</b> {numbers}{said}</figcaption></figure>")
 
 
 def _number(name: str, value: float) -> str:
@@ -119,31 +137,3 @@ def _number(name: str, value: float) -> str:
 def _address(path: str) -> str:
     """A relative path as an attribute: file names may hold what addresses and HTML give a meaning."""
     return escape(quote(path))
-
-
-def _curve(name: str, lines: dict[str, list[tuple[float, float]]], width: int = 420, height: int = 190) -> str:
-    """One small SVG plot with an axis box, end values and a key."""
-    from streamchar.evaluation.report import TITLES
-
-    points = [p for line in lines.values() for p in line if all(v == v for v in p)]
-    if not points:
-        return ""
-    (x0, x1), (y0, y1) = ((min(v), max(v)) for v in zip(*points, strict=True))
-    y0, y1 = min(y0, 0.0), max(y1, y0 + 1e-6)
-    left, top, right, bottom = 44, 8, width - 8, height - 22
-
-    def place(x: float, y: float) -> str:
-        px = left + (x - x0) / max(x1 - x0, 1e-9) * (right - left)
-        return f"{px:.1f},{bottom - (y - y0) / max(y1 - y0, 1e-9) * (bottom - top):.1f}"
-
-    drawn = "".join(f'<polyline fill="none" stroke-width="2" style="stroke:var(--{escape(c)})" points="'
-                    f'{" ".join(place(x, y) for x, y in line if x == x and y == y)}"/>' for c, line in lines.items())
-    marks = (f'<line class=axis x1="{left}" y1="{bottom}" x2="{right}" y2="{bottom}"/>'
-             f'<line class=axis x1="{left}" y1="{top}" x2="{left}" y2="{bottom}"/>'
-             f'<text x="{left - 5}" y="{top + 8}" text-anchor="end">{y1:.3g}</text>'
-             f'<text x="{left - 5}" y="{bottom}" text-anchor="end">{y0:.3g}</text>'
-             f'<text x="{left}" y="{height - 6}">{x0:.3g}</text>'
-             f'<text x="{right}" y="{height - 6}" text-anchor="end">{x1:.3g}</text>')
-    key = "".join(f'<i style="background:var(--{escape(c)})"></i>{TITLES.get(c, escape(c))}' for c in lines)
-    return (f'<div class=curve><h3>{escape(name)}</h3><svg viewBox="0 0 {width} {height}" role="img">{marks}{drawn}'
-            f"</svg><div class=key>{key}</div></div>")

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from streamchar.errors import InputError
 from streamchar.evaluation.bootstrap import interval
 
 MODELS = ("student", "teacher", "teacher_euler", "given", "no_sink", "open_loop")
@@ -157,6 +158,25 @@ class Report:
             Console(file=file, width=self.width()).print(self.table())
         (folder / "index.html").write_text(page(self), encoding="utf-8")
 
+    @classmethod
+    def load(cls, folder: Path) -> Report:
+        """What :meth:`save` wrote.
+
+        Raises:
+            InputError: where ``report.json`` is missing, damaged or of another version.
+        """
+        path = folder / "report.json"
+        try:
+            saved = json.loads(path.read_text(encoding="utf-8"))
+            rows = [Row(**{**row, "values": _nan(row["values"])}) for row in saved["rows"]]
+            curves = {name: {c: [(float(x), _nan(y)) for x, y in line] for c, line in lines.items()}
+                      for name, lines in saved["curves"].items()}
+            clips = [ClipRow(**{**clip, "numbers": _nan(clip["numbers"])}) for clip in saved["clips"]]
+            return cls(saved["title"], saved["facts"], rows, clips, curves, saved["notes"])
+        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+            raise InputError(f"{path} cannot be read as an evaluation's report ({type(error).__name__}: {error}); "
+                             "stage=evaluate writes it anew") from error
+
     def width(self) -> int:
         """Characters across that the table needs, so that its remarks stay readable."""
         return 100 + 17 * len(self.columns())
@@ -194,6 +214,13 @@ class Report:
                      for c in columns]
             table.add_row(f"  {escape(row.name)}", *cells, *([] if cheats else [escape(row.remark())]))
         return table
+
+
+def _nan(value: Any) -> Any:
+    """The reverse of :func:`_finite`."""
+    if isinstance(value, dict):
+        return {k: _nan(v) for k, v in value.items()}
+    return float("nan") if value is None else value
 
 
 def _finite(value: Any) -> Any:

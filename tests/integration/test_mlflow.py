@@ -1,21 +1,27 @@
 """Tracking: one run per stage whatever happens to its processes, and no server can hurt training."""
 
 import hashlib
+import json
 import threading
+from dataclasses import replace
 
 import pytest
 
 from callbacks.checkpoint_files import newest_complete
+from callbacks.config import CallbackConfig, TrackingConfig
 from callbacks.metrics_file import MetricsFile, cut_after
 from callbacks.mlflow_logger import MLflowLogger
 from callbacks.mlflow_registry import register_model
 from callbacks.mlflow_run import About, MLflowRun
+from datamodules.latent_format import LatentIndex
+from datamodules.shards import ShardEntry, ShardIndex
 from pipelines.config.compose import compose
 from pipelines.config.grammar import parse
 from pipelines.run_directory import RunDirectory
 from pipelines.stages.train import note_changes
-from pipelines.tracking import lineage, sync_tracking
+from pipelines.tracking import lineage, sync_tracking, track_outcome
 from streamchar.errors import InputError
+from streamchar.evaluation.report import Report
 from tests.fake_stage import FakeModule, train
 
 
@@ -202,3 +208,73 @@ def test_unreachable_server_leaves_training_alone(tmp_path, caplog):
     assert complete
     assert caplog.text.count("MLflow tracking fails") == 1
     assert (tmp_path / "run" / "teacher" / "metrics.jsonl").read_text().count("\n") == 4
+
+
+@pytest.fixture
+def made(tmp_path):
+    """A run that has prepared recordings, encoded them and evaluated a model."""
+    run = RunDirectory(tmp_path, "run")
+    shards = run.stage("prepare") / "shards"
+    shards.mkdir(parents=True)
+    ShardIndex({"a.tar": ShardEntry("a.tar", 4, "x", 1800.0, 2_000_000, "r")}).save(shards / "shards.json")
+    (run.stage("prepare") / "report.json").write_text(json.dumps(
+        {"recordings": 4, "recordings_used": 3, "clips": 4, "speakers": 2, "rejected": 6,
+         "reasons": {"no face": 5, "cut": 1}}))
+    index = LatentIndex("v1", "a1", 25.0, 33, 25.0, 16000, 8, None, [0], 48,
+                        [{"file": "l.tar", "clips": 3, "seconds": 900.0, "bytes": 3_000_000}],
+                        [{"key": k, "reason": f"cannot decode: byte {k}", "file": "a.tar"} for k in "xy"])
+    for split in ("train", "val"):
+        folder = run.stage("encode") / "latents" / split
+        folder.mkdir(parents=True)
+        (folder / "shards.json").write_bytes(index.to_json())
+    evaluated(run, 40.0)
+    return run
+
+
+def evaluated(run, errors):
+    report = Report("Evaluation", {"steps": 4, "new sentences": 2})
+    report.add("words", "errors, all", {"student": errors, "teacher": float("nan")}, unit="%")
+    report.save(run.stage("evaluate"))
+
+
+def track(run, stage, *more):
+    cfg = compose(parse([f"stage={stage}", "preset=tiny", "recipe=videos", "input=x", f"root={run.root}",
+                         f"name={run.name}", "tracking.kind=mlflow", *more]))
+    track_outcome(cfg, run, 12.0)
+    return cfg
+
+
+def test_stages_that_do_not_train_have_runs_in_the_chain(made):
+    mlflow = pytest.importorskip("mlflow")
+    for stage in ("prepare", "encode", "evaluate"):
+        track(made, stage)
+    evaluated(made, 30.0)
+    track(made, "evaluate")  # again: the same run goes on
+    client = mlflow.MlflowClient(f"sqlite:///{made.root}/mlflow.db")
+    chain, encode, evaluate, prepare = runs_of(client)
+    assert [r.info.run_name for r in (encode, evaluate, prepare)] == ["run/encode", "run/evaluate", "run/prepare"]
+    for run in (encode, evaluate, prepare):
+        assert run.info.status == "FINISHED" and run.data.tags["mlflow.parentRunId"] == chain.info.run_id
+        assert run.data.metrics["perf/stage_s"] == 12.0 and run.data.tags["preset"] == "tiny"
+    assert prepare.data.metrics | {
+        "data/clips": 4.0, "data/hours": 0.5, "data/megabytes": 2.0, "data/used_share": 0.75, "data/put_aside": 6.0,
+        "data/put_aside_share": 0.6, "put_aside/no_face": 5.0, "put_aside/cut": 1.0} == prepare.data.metrics
+    assert encode.data.metrics | {
+        "data/train_clips": 3.0, "data/val_hours": 0.25, "data/train_megabytes": 3.0, "data/train_put_aside": 2.0,
+        "put_aside/train_cannot_decode": 2.0} == encode.data.metrics
+    assert encode.data.tags["codec.audio"].endswith(" a1") and encode.data.tags["made_from.prepare.run"]
+    figures = client.get_metric_history(evaluate.info.run_id, "eval/words/errors_all/student")
+    assert [(m.step, m.value) for m in figures] == [(1, 40.0), (2, 30.0)]
+    assert evaluate.data.tags["evaluated.new_sentences"] == "2" and evaluate.data.tags["page"].endswith("index.html")
+    kept = {f.path for f in client.list_artifacts(evaluate.info.run_id)}
+    assert {"index.html", "table.txt", "report.json"} <= kept
+
+
+def test_no_server_and_no_result_can_fail_a_stage_that_is_complete(made, caplog):
+    pytest.importorskip("mlflow")
+    cfg = track(made, "encode", "tracking.uri=http://127.0.0.1:9", "tracking.finish_s=20")
+    assert caplog.text.count("MLflow tracking fails") == 1
+    assert sync_tracking(replace(cfg, callbacks=CallbackConfig(TrackingConfig("mlflow")))) == ["encode: sent, KILLED"]
+    (made.stage("evaluate") / "report.json").write_text("{")
+    track(made, "evaluate", "tracking.kind=off")
+    assert "evaluate is complete, but what it has made is not logged" in caplog.text

@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from streamchar.evaluation.report import ClipRow, Report
+import pytest
+
+from streamchar.errors import InputError
+from streamchar.evaluation.report import COLUMNS, ClipRow, Report
 
 
 def report() -> Report:
@@ -43,3 +46,14 @@ def test_page_is_escaped_and_whole(tmp_path: Path) -> None:
     assert "say &lt;b&gt;" in page and "say &amp; hear" in page and "Evaluation of &lt;run&gt;" in page
     assert 'src="videos/a-student.mp4"' in page and "<polyline" in page and "nan" not in page.lower()
     assert "http" not in page and "<script" not in page
+
+
+def test_a_saved_report_is_read_as_it_was(tmp_path: Path) -> None:
+    report().save(tmp_path)
+    again = Report.load(tmp_path)
+    assert again.to_json() == report().to_json()
+    cells = [[row.text(c) for row in r.rows for c in COLUMNS] for r in (again, report())]
+    assert cells[0] == cells[1]
+    (tmp_path / "report.json").write_text("{}")
+    with pytest.raises(InputError, match="stage=evaluate writes it anew"):
+        Report.load(tmp_path)

@@ -1,0 +1,1 @@
+"""The page of ``stage=report``: what each of its parts reads and draws."""
