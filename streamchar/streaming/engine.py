@@ -168,7 +168,7 @@ def warm_up(character: Character, memory: StreamMemory, plans: Iterable[SamplePl
     A plan met later in a stream would cost a chunk's time many times over, in the middle of it. What is alive
     afterwards is kept out of Python's collector, which would stop a stream to walk over all that compiling has left.
     """
-    with torch.no_grad():
+    with torch.inference_mode():  # as a session does
         for plan in {(p.sink_latents, p.motion_latents): p for p in plans}.values():  # steps share one graph
             copied = memory.copy()
             for _ in range(1 if memory.chunk or not character.clock.first_frames else 2):  # the first may be shorter
