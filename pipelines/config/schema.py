@@ -16,7 +16,6 @@ from streamchar.denoiser.config import DenoiserConfig
 from streamchar.denoiser.student_config import StudentConfig
 from streamchar.diffusion.config import DiffusionConfig
 from streamchar.evaluation.config import EvaluateConfig
-from streamchar.hub.stored_types import KINDS
 from streamchar.orchestrator.config import OrchestratorConfig
 from streamchar.streaming.config import StreamConfig
 from streamchar.window import WindowConfig
@@ -85,7 +84,8 @@ class ExportConfig:
 
     def problems(self) -> list[str]:
         """Everything that is wrong with these values, in words."""
-        return [] if self.dtype in KINDS else [f"export.dtype={self.dtype!r} must be one of {', '.join(KINDS)}"]
+        kinds = ("float32", "bfloat16", "float16", "int8")  # stored_types.KINDS, without loading torch
+        return [] if self.dtype in kinds else [f"export.dtype={self.dtype!r} must be one of {', '.join(kinds)}"]
 
 
 @dataclass

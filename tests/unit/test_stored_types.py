@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from pipelines.config.schema import ExportConfig
 from streamchar.hub.stored_types import KINDS, restored, stored
 
 
@@ -39,3 +40,8 @@ def test_float32_is_exact_and_eight_bits_are_a_quarter() -> None:
         return sum(t.numel() * t.element_size() for t in stored(given, kind).values())
 
     assert size("int8") < 0.26 * size("float32")
+
+
+def test_the_configuration_knows_the_same_kinds() -> None:
+    assert not any(ExportConfig(dtype=kind).problems() for kind in KINDS)
+    assert f"one of {', '.join(KINDS)}" in ExportConfig(dtype="int4").problems()[0]
