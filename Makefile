@@ -1,5 +1,5 @@
 # make env    the environment: a virtual environment with every version of requirements.lock
-# make demo   environment, data, all training stages and one streamed video, on a CPU
+# make demo   environment, data, all training stages and one streamed video, on a CPU; then the character that ships speaks
 # make train PRESET=NAME ARGS='key=value ...'   a preset's whole chain in the background; again to go on with it
 # make test   the tests (what CI runs); make test-all adds the slow ones and goes on where it was cut off
 # STREAMCHAR_VENV=DIR puts the environment elsewhere, STREAMCHAR_PYTHON=python3.12 chooses the interpreter.
@@ -37,6 +37,7 @@ env:
 
 demo: env
 	$(PY) pipelines/run.py stage=all preset=demo name=demo
+	$(PY) pipelines/run.py stage=stream model=puppet root=runs
 
 # A chain that outlives the terminal: complete stages are skipped and a stage that was cut off goes on, so say it again.
 train: env
