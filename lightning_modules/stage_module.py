@@ -168,7 +168,8 @@ class StageModule(L.LightningModule):
         before it asks for it. Until then all of the backward pass has been queued, and nothing else is read.
         """
         both = torch.stack([torch.as_tensor(x, device=self.device).float() for x in (norm, loss.detach())])
-        rows: list[list[float]] = (self.all_gather(both) if self.trainer.world_size > 1 else both[None]).tolist()
+        ranks: Any = self.all_gather(both) if self.trainer.world_size > 1 else both[None]
+        rows: list[list[float]] = ranks.tolist()
         own = rows[self.trainer.global_rank if len(rows) > 1 else 0]
         return own[0], own[1], all(math.isfinite(x) for row in rows for x in row)
 
