@@ -93,15 +93,27 @@ class EngineOptimizer:
         return found
 
     def load_named_state(self, names: Mapping[Tensor, str], state: dict[str, dict[str, Tensor]]) -> None:
-        from deepspeed.utils import safe_set_full_optimizer_state
-
         steps = {float(given["step"]) for given in state.values()}
         self._set_steps(max(steps, default=0.0))
         for parameter in self._parameters():
             given = state.get(names[parameter], {})
             for key in ("exp_avg", "exp_avg_sq"):
                 value = given.get(key, torch.zeros(shape_of(parameter)))
-                safe_set_full_optimizer_state(parameter, value.to(parameter.device), key)
+                self._set_state(parameter, value.to(parameter.device), key)
+
+    def _set_state(self, parameter: nn.Parameter, value: Tensor, key: str) -> None:
+        """One whole state to this rank's part of it."""
+        from deepspeed.utils import safe_set_full_optimizer_state
+
+        if self.stage < 3:
+            safe_set_full_optimizer_state(parameter, value, key)
+            return
+        # DeepSpeed reads a rank's part beyond the end of what does not divide by the ranks: parts are padded there.
+        part, _ = self.zero._get_fp32_opt_state_partition(parameter, False, optim_state_key=key)
+        begin = self.zero._get_param_partition_rank(parameter) * part.numel()
+        given = value.flatten()[begin:begin + part.numel()]
+        part.data.zero_()
+        part.data[:given.numel()].copy_(given)
 
     def _parameters(self) -> list[nn.Parameter]:
         return [p for p in self.engine.module.parameters() if p.requires_grad]
