@@ -126,9 +126,12 @@ class Cluster:
         return self.job(job)["JobState"]
 
     def release(self, job: str) -> None:
-        """Start a requeued job at once: Slurm would let it wait for two minutes."""
+        """Start a requeued job soon: Slurm would let it wait for two minutes.
+
+        Not at once: a node takes a job that it has ended within the same second for the ended one, and refuses it.
+        """
         wait_for(f"job {job} to be queued again", lambda: self.state(job) == "PENDING")
-        self.run("scontrol", "update", f"JobId={job}", "StartTime=now")
+        self.run("scontrol", "update", f"JobId={job}", "StartTime=now+3")
 
     def wait_end(self, job: str, seconds: float = 300.0) -> dict[str, str]:
         """Wait for a job's end; what Slurm says of it then."""
