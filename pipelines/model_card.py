@@ -32,7 +32,7 @@ def model_card(directory: RunDirectory, stage: str, role: str, character: Charac
         f"Exported from stage `{stage}` ({role} weights) of the run `{directory.name}`.",
         f"```\npython pipelines/run.py stage=stream model={folder} transcript=\"...\" reference=face.png "
         "voice=voice.wav\n```\n```python\nfrom streamchar.hub import from_pretrained\n\n"
-        f"character = from_pretrained(\"{folder}\")\n```",
+        f"character = from_pretrained(\"{folder}\")  # the path of this folder\n```",
         "## What it is\n" + _sizes(character, spec, dtype),
         "## Of what it was made\n" + _data(puppets) + _origin(spec, _setting(directory, stage, "init")) + "\n\n"
         + _training(directory, stage),

@@ -6,7 +6,6 @@ What is computed once per chunk (the denoiser's context, the orchestrator's pref
 
 from __future__ import annotations
 
-import gc
 import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
@@ -165,8 +164,7 @@ def _fast_codecs(character: Character, plan: InferencePlan) -> Character:
 def warm_up(character: Character, memory: StreamMemory, plans: Iterable[SamplePlan]) -> None:
     """Compile and record all that chunks with these plans need, on a copy of the stream.
 
-    A plan met later in a stream would cost a chunk's time many times over, in the middle of it. What is alive
-    afterwards is kept out of Python's collector, which would stop a stream to walk over all that compiling has left.
+    A plan met later in a stream would cost a chunk's time many times over, in the middle of it.
     """
     with torch.inference_mode():  # as a session does
         for plan in {(p.sink_latents, p.motion_latents): p for p in plans}.values():  # steps share one graph
@@ -174,8 +172,6 @@ def warm_up(character: Character, memory: StreamMemory, plans: Iterable[SamplePl
             for _ in range(1 if memory.chunk or not character.clock.first_frames else 2):  # the first may be shorter
                 made = generate_chunk(character, copied, plan)
                 _decode(character, made.latents)
-    gc.collect()
-    gc.freeze()
 
 
 def _decode(character: Character, latents: Latents) -> None:

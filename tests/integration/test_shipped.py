@@ -41,7 +41,7 @@ def test_a_recogniser_understands_it(heard: list[str]) -> None:
     words, which another processor's rounding says otherwise."""
     texts = [" ".join(SENTENCES[:4]), " ".join(SENTENCES[4:])]
     own, other = score_words(texts, heard).wer, other_texts_score(texts, heard).wer
-    assert own < 0.65 and own < other - 0.1
+    assert own < 0.6 and own < other - 0.2
 
 
 def test_it_is_small_and_says_what_it_is() -> None:
