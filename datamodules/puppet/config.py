@@ -16,6 +16,8 @@ class PrepareConfig:
     ``videos``; ``grid``, the corpus as published; ``speech``, sound with text alone."""
     clips: int = 160
     """Training clips."""
+    speech_clips: int = 0
+    """Further training clips of sound alone, for the orchestrator: four each by voices that no puppet has."""
     val_clips: int = 16
     """Held-out clips: other sentences, by other puppets (see ``val_identities``)."""
     size: int = 96

@@ -28,8 +28,9 @@ def make_sample(plan: ClipPlan, cfg: PrepareConfig) -> tuple[dict[str, bytes], f
     """One clip as the files of a sample, and its seconds. Runs in a worker process."""
     take = make_take(plan, cfg)
     meta = describe(take, cfg)
-    files = {"mp4": encode_mp4(take.frames, cfg.fps, cfg.crf), "wav": encode_wav(take.wave, cfg.sample_rate),
-             "json": json.dumps(meta).encode()}
+    files = {"wav": encode_wav(take.wave, cfg.sample_rate), "json": json.dumps(meta).encode()}
+    if take.frames is not None:
+        files = {"mp4": encode_mp4(take.frames, cfg.fps, cfg.crf), **files}
     return files, meta["frames"] / cfg.fps
 
 
@@ -38,7 +39,8 @@ def produce(cfg: PrepareConfig, folder: Path, report: Report | None = None) -> S
 
     Args:
         cfg: what to make.
-        folder: receives ``puppet-{train,val}-*.tar`` and ``shards.json``; tars of an older recipe are replaced.
+        folder: receives ``puppet-{train,train-speech,val}-*.tar`` and ``shards.json``; tars of an older recipe are
+            replaced.
         report: called with (clips, seconds of clips) as they are done, kept ones included.
 
     Raises:

@@ -16,11 +16,18 @@ from streamchar.errors import InputError
 
 SPLITS = {"train": 0, "val": 1}
 SEEDS_PER_SET, HELD_OUT = 1_000_000, 500_000
+CLIPS_PER_VOICE = 4
+"""Of speech without pictures: a voice's clips follow each other, so that they find their partners in their shard."""
+UNHASHED = ("recipe", "workers", "clips", "val_clips", "speech_clips", "shard_clips")
+"""Options that do not decide what is in a clip."""
 
 
 @dataclass(frozen=True)
 class ClipPlan:
-    """One clip to make: who (identity seed), what (an endless supply of sentences) and the seed of everything else."""
+    """One clip to make: who (identity seed), what (an endless supply of sentences) and the seed of everything else.
+
+    ``pictures``: False makes sound alone.
+    """
 
     key: str
     split: str
@@ -28,6 +35,7 @@ class ClipPlan:
     identity: int
     pool: tuple[str, ...]
     """Fixed sentences to walk through from the first; empty: drawn from the grammar."""
+    pictures: bool = True
 
     def sentences(self, cfg: PrepareConfig) -> Iterator[str]:
         """Sentences in the order in which the clip says them, without end."""
@@ -64,22 +72,30 @@ def held_out_seed(cfg: PrepareConfig, number: int) -> int:
 
 
 def plan_shards(cfg: PrepareConfig) -> list[ShardPlan]:
-    """All shards of the data set, train first.
+    """All shards of the data set: train first, then speech alone, then validation.
 
     Raises:
         InputError: on options that cannot be met, all of them in one message.
     """
     check(cfg)
     shards: list[ShardPlan] = []
-    base = {k: v for k, v in asdict(cfg).items() if k not in ("recipe", "workers", "clips", "val_clips", "shard_clips")}
+    base = {k: v for k, v in asdict(cfg).items() if k not in UNHASHED}
     code = source_fingerprint()
-    for split, count in (("train", cfg.clips), ("val", cfg.val_clips)):
-        clips = _plan_clips(cfg, split, count)
-        for n, start in enumerate(range(0, count, cfg.shard_clips)):
+    for name, clips in (("train", _plan_clips(cfg, "train", cfg.clips)), ("train-speech", _plan_speech(cfg)),
+                        ("val", _plan_clips(cfg, "val", cfg.val_clips))):
+        for n, start in enumerate(range(0, len(clips), cfg.shard_clips)):
             part = tuple(clips[start: start + cfg.shard_clips])
             body = json.dumps([base, code, [asdict(c) for c in part]], sort_keys=True)
-            shards.append(ShardPlan(f"puppet-{split}-{n:05d}.tar", part, hashlib.sha256(body.encode()).hexdigest()))
+            shards.append(ShardPlan(f"puppet-{name}-{n:05d}.tar", part, hashlib.sha256(body.encode()).hexdigest()))
     return shards
+
+
+def _plan_speech(cfg: PrepareConfig) -> list[ClipPlan]:
+    """Clips of sound alone, by the puppets whose seeds follow those of the training puppets."""
+    pool = _fixed_sentences(cfg, "train")
+    return [ClipPlan(f"puppet-speech-{i:06d}", "train", cfg.clips + i,
+                     identity_seed(cfg, "train", cfg.identities + i // CLIPS_PER_VOICE), pool, pictures=False)
+            for i in range(cfg.speech_clips)]
 
 
 def _plan_clips(cfg: PrepareConfig, split: str, count: int) -> list[ClipPlan]:
@@ -133,7 +149,7 @@ def check(cfg: PrepareConfig) -> None:
     for name in ("identities", "shard_clips"):
         if getattr(cfg, name) < 1:
             wrong.append(f"prepare.{name}={getattr(cfg, name)}: expected at least 1")
-    for name in ("clips", "val_clips", "val_identities", "workers", "sentences", "seed"):
+    for name in ("clips", "val_clips", "speech_clips", "val_identities", "workers", "sentences", "seed"):
         if getattr(cfg, name) < 0:
             wrong.append(f"prepare.{name}={getattr(cfg, name)}: expected 0 or more")
     if wrong:

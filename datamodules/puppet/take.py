@@ -28,8 +28,9 @@ class Take:
         sentences: what it says, one string each.
         wave: (S,) float32.
         words, phones: with their times in seconds.
-        play: the performance, F frames long.
-        frames: (F, size, size, 3) uint8.
+        length: F, the clip's frames, drawn or not.
+        play: the performance, F frames long; None where nothing is drawn.
+        frames: (F, size, size, 3) uint8, or None.
     """
 
     plan: ClipPlan
@@ -38,12 +39,13 @@ class Take:
     wave: np.ndarray
     words: list[Span]
     phones: list[Span]
-    play: Performance
-    frames: np.ndarray
+    length: int
+    play: Performance | None
+    frames: np.ndarray | None
 
 
 def make_take(plan: ClipPlan, cfg: PrepareConfig) -> Take:
-    """Speak, move and draw one clip.
+    """Speak, move and draw one clip, or only speak it.
 
     Raises:
         InputError: if espeak-ng is missing, or no sentence fits into ``max_s``.
@@ -62,8 +64,9 @@ def make_take(plan: ClipPlan, cfg: PrepareConfig) -> Take:
         phones += [p.shifted(first / cfg.sample_rate) for p in speech.phones]
     noise = plan.random(cfg, "dither").standard_normal(len(wave)).astype(np.float32)
     wave = np.clip(wave + noise * np.float32(10 ** (cfg.dither_db / 20)), -1, 1)
-    play = perform(phones, frames, cfg.fps, plan.random(cfg, "motion"))
-    return Take(plan, who, sentences, wave, words, phones, play, render(who, play, cfg.size))
+    play = perform(phones, frames, cfg.fps, plan.random(cfg, "motion")) if plan.pictures else None
+    return Take(plan, who, sentences, wave, words, phones, frames, play,
+                None if play is None else render(who, play, cfg.size))
 
 
 def _time_line(plan: ClipPlan, cfg: PrepareConfig,
@@ -101,18 +104,20 @@ def _time_line(plan: ClipPlan, cfg: PrepareConfig,
 
 def describe(take: Take, cfg: PrepareConfig) -> dict:
     """The sample's JSON: the schema of the shards, with the truth that only a drawing has."""
-    who, frames = take.who, len(take.frames)
-    return {
+    who = take.who
+    about = {
         "key": take.plan.key, "speaker": who.name, "look": who.name, "text": " ".join(take.sentences),
         "sentences": take.sentences, "split": take.plan.split, "held_out": take.plan.split == "val",
-        "fps": int(cfg.fps), "frames": frames, "size": cfg.size, "sample_rate": cfg.sample_rate,
-        "source": "drawn puppet, espeak-ng voice", "caption": who.caption,
+        "fps": int(cfg.fps), "frames": take.length, "sample_rate": cfg.sample_rate,
+        "source": "drawn puppet, espeak-ng voice",
         "voice": {"name": who.voice.name, "rate": who.voice.rate, "pitch": who.voice.pitch},
-        "words": _with_silence(take.words, frames / cfg.fps),
+        "words": _with_silence(take.words, take.length / cfg.fps),
         "phones": [{"p": p.name, "start": round(p.start, 3), "end": round(p.end, 3)} for p in take.phones],
-        "mouth": [round(float(v), 3) for v in take.play.mouth[:, 0]],
-        "mouth_box": mouth_box(take.play),
     }
+    if take.play is not None:
+        about |= {"size": cfg.size, "caption": who.caption, "mouth_box": mouth_box(take.play),
+                  "mouth": [round(float(v), 3) for v in take.play.mouth[:, 0]]}
+    return about
 
 
 def _with_silence(words: list[Span], seconds: float) -> list[dict]:

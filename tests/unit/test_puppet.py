@@ -228,6 +228,23 @@ def test_shards_have_the_schema(made: Path) -> None:
         assert meta["words"][-1]["end"] <= meta["frames"] / 25 + 1e-3
 
 
+def test_speech_alone_has_voices_of_its_own_and_no_pictures(tmp_path: Path) -> None:
+    from datamodules.puppet.production import produce
+
+    cfg = replace(SMALL, clips=1, val_clips=1, speech_clips=6, shard_clips=6, max_sentences=1, workers=0)
+    assert plan_shards(cfg)[0] == plan_shards(replace(cfg, speech_clips=0))[0], "the films stay as they are"
+    produce(cfg, tmp_path)
+    train, _ = split_shards(expand_shards(tmp_path))
+    film, *speech = read_clips(train, Quarantine(max_rate=0), fps=25, sample_rate=16000)
+    assert film.frames is not None and len(speech) == 6
+    assert all(c.frames is None and c.words and abs(len(c.wave) / 16000 - c.meta["frames"] / 25) < 1e-3 for c in speech)
+    voices = [c.speaker for c in speech]
+    assert voices[:4] == voices[:1] * 4 and voices[4:] == voices[4:5] * 2 and voices[0] != voices[4]
+    puppets = {c.identity for s in plan_shards(SMALL) for c in s.clips}
+    assert not puppets & {c.identity for s in plan_shards(cfg) for c in s.clips if not c.pictures}
+    assert len({c.text for c in speech}) == 6
+
+
 def test_a_second_run_keeps_whole_shards_and_remakes_damaged_ones(made: Path) -> None:
     from datamodules.puppet.production import produce
 
