@@ -27,7 +27,8 @@ class TrackingConfig:
 
 @dataclass
 class AlertConfig:
-    """Messages to a webhook when a training stage stops before its end, fails, diverges or misses playback."""
+    """Messages to a webhook when a training stage stops before its end, fails, was killed, diverges or misses
+    playback."""
 
     url: str = ""
     """Where to: an http(s) address that takes JSON with ``text``, as chat services do. Empty: no alerts. It is a secret
