@@ -61,7 +61,7 @@ class CallbackConfig:
     ema: bool = True
     """Average the weights (decay and start are the stage's ``ema_decay`` and ``ema_start``)."""
     pointer: bool = True
-    """Log the pointer's alignment at every validation, as figures and as a picture."""
+    """Log the pointer's alignment at every validation, as figures and as a heat map."""
     samples_every: int = 0
     """Steps between sample clips; -1: at the stage's end only."""
     probe_every: int = 0
