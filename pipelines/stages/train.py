@@ -24,6 +24,7 @@ from pipelines.memory_advice import memory_advice
 from pipelines.provenance import code_state
 from pipelines.resume import find_start, settings
 from pipelines.run_directory import RunDirectory, global_rank, write_atomically
+from pipelines.sweep import swept
 from pipelines.tracking import open_loggers
 from streamchar.errors import DeviceMemoryError
 
@@ -56,7 +57,8 @@ def run(cfg: RunConfig, directory: RunDirectory) -> bool:
         about = {"config": to_yaml(cfg), "settings": now, "code": code_state(CHECKOUT), "stage": stage}
         module, data = build_module(stage, cfg, directory), build_data(cfg, directory)
         # Alerts come first: they are told before the others wait for servers.
-        loggers = [*alerts, *open_loggers(cfg.callbacks.tracking, directory, stage, done, science(cfg, stage, module))]
+        params = science(cfg, stage, module) | swept(directory)
+        loggers = [*alerts, *open_loggers(cfg.callbacks.tracking, directory, stage, done, params)]
         average = (options.ema_decay, options.average_from())
         job = Fit(stage, folder, steps, cfg.trainer, cfg.callbacks, average, start, about)
         try:
