@@ -27,7 +27,8 @@ class TrackingConfig:
 
 @dataclass
 class AlertConfig:
-    """Messages to a webhook when a training stage stops before its end, fails, diverges or misses playback."""
+    """Messages to a webhook when a training stage stops before its end, fails, was killed, diverges or misses
+    playback."""
 
     url: str = ""
     """Where to: an http(s) address that takes JSON with ``text``, as chat services do. Empty: no alerts. It is a secret
@@ -60,7 +61,7 @@ class CallbackConfig:
     ema: bool = True
     """Average the weights (decay and start are the stage's ``ema_decay`` and ``ema_start``)."""
     pointer: bool = True
-    """Log the pointer's alignment at every validation, as figures and as a picture."""
+    """Log the pointer's alignment at every validation, as figures and as a heat map."""
     samples_every: int = 0
     """Steps between sample clips; -1: at the stage's end only."""
     probe_every: int = 0

@@ -63,8 +63,18 @@ class MLflowRun:
         client.update_run(self.run_id, status="RUNNING")
         data = client.get_run(self.run_id).data
         self._arrived = {metric.key: metric.step for metric in data._metric_objs}
+        self._tell(data.params)
+
+    def open_parent(self) -> None:
+        """Reopen or make a run that holds no stage, but is above others: those whose folder has its identity."""
+        self._client = client_of(self.uri)
+        self.run_id = self._known(self.folder) or self._make(self.folder, self.name, {})
+        self._tell(self._client.get_run(self.run_id).data.params)
+
+    def _tell(self, known: dict[str, Any]) -> None:
+        client = self._client
         for key, value in self.about.params.items():
-            if key not in data.params:
+            if key not in known:
                 client.log_param(self.run_id, key, value)
         for key, value in self.about.tags.items():
             client.set_tag(self.run_id, key, value)

@@ -1,6 +1,6 @@
 """What callbacks ask of a training module. Each protocol is optional: a module without it is left alone.
 
-The records that pass through are plain dataclasses of ``streamchar.evaluation.records``.
+The records that pass through are plain dataclasses of ``streamchar.evaluation``.
 """
 
 from __future__ import annotations
@@ -10,10 +10,11 @@ from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
 
+from streamchar.evaluation.pointer_map import PointerMap
 from streamchar.evaluation.records import PointerRecord, SampleVideo
 
-__all__ = ["Averaged", "Checkpointed", "HasPointerRecords", "HasStreamMemories", "Headlined", "HasFigures",
-           "PointerRecord", "Probed", "SampleVideo", "Sampled", "Stateful"]
+__all__ = ["Averaged", "Checkpointed", "HasFigures", "HasPointerMaps", "HasPointerRecords", "HasStreamMemories",
+           "Headlined", "PointerMap", "PointerRecord", "Probed", "SampleVideo", "Sampled", "Stateful"]
 
 
 @runtime_checkable
@@ -63,6 +64,13 @@ class HasPointerRecords(Protocol):
     """A module that notes, while it validates, where the pointer was on held-out streams; the callback empties it."""
 
     pointer_records: list[PointerRecord]
+
+
+@runtime_checkable
+class HasPointerMaps(Protocol):
+    """A module that keeps, from its last validation, where the pointer looked while streams were heard."""
+
+    pointer_maps: list[PointerMap]
 
 
 @runtime_checkable

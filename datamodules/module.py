@@ -22,8 +22,10 @@ from datamodules.config import DataConfig
 from datamodules.latent_shards import LatentStore
 from datamodules.mixture import check_sets
 from datamodules.rollout_items import RolloutCollate, RolloutComposer
+from datamodules.spoken_clips import spoken_clips
 from streamchar.clock import ChunkClock
 from streamchar.errors import InputError
+from streamchar.evaluation.pointer_map import SpokenClip
 from streamchar.transcript import TextUnits
 from streamchar.types import ChunkBatch, RolloutBatch
 from streamchar.window import WindowConfig
@@ -129,6 +131,11 @@ class LatentDataModule(L.LightningDataModule):
             composer = self._composer(composer.store, composer.seed, with_video=True)
         streams = RolloutComposer(composer, rollout_chunks or self.rollout_chunks)
         return RolloutCollate(self._shapes(composer))([streams.item(p) for p in range(count)])
+
+    def spoken_clips(self, count: int) -> list[SpokenClip]:
+        """Up to ``count`` held-out clips with their sound and word times, as streams from their start."""
+        assert self.val_items is not None, "call setup() first"
+        return spoken_clips(self.val_items, self._shapes(self.val_items), count)
 
     def _open(self, split: str) -> LatentStore:
         return LatentStore(self.folder / split, self.clock, self.fingerprints, self.cfg.max_bad_share)

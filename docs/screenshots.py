@@ -1,9 +1,9 @@
 """Takes the pictures of docs/dashboards.md: ``python docs/screenshots.py RUNS NAME/STAGE OUT``.
 
 Serves ``RUNS/mlflow.db`` on loopback, opens MLflow's pages of one training stage in a real browser, plays a sample
-clip, and writes ``OUT/mlflow_{runs,metrics,pointer,sample}.jpg``. Needs Playwright as a driver (``pip install
-playwright``, no further download) and Debian's browser (``apt install chromium``; another one:
-``STREAMCHAR_CHROMIUM=PATH``).
+clip, and writes ``OUT/mlflow_{runs,metrics,pointer,sample}.jpg``. Needs Playwright as a driver, which the environment
+does not have (``pip install --no-deps -r docs/screenshots.lock`` adds it, no further download), and Debian's browser
+(``apt install chromium``; another one: ``STREAMCHAR_CHROMIUM=PATH``).
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from typing import Any
 try:
     from playwright.sync_api import Page, TimeoutError, sync_playwright
 except ImportError:
-    sys.exit("docs/screenshots.py drives a browser with Playwright, which is not installed: pip install playwright")
+    sys.exit("docs/screenshots.py drives a browser with Playwright, which is not installed: pip install --no-deps -r "
+             "docs/screenshots.lock")
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from callbacks.mlflow_run import client_of, read_identity

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from lightning_modules.micro_batches import micro_batches
 from streamchar.denoiser.model import Denoiser
+from streamchar.evaluation.pointer_map import PointerMap, pointer_maps
 from streamchar.evaluation.records import SampleVideo
 from streamchar.rollout.character import Character
 from streamchar.rollout.chunk_loop import generate_chunk
@@ -34,6 +35,7 @@ class FixedStreams:
         self.character, self.seed = character, seed
         self.batch: RolloutBatch | None = None
         self.memory: StreamMemory | None = None
+        self.pointer_maps: list[PointerMap] = []
 
     def begin(self, batch: RolloutBatch) -> None:
         """Take the held-out prompts; the remembered streams start here unless a checkpoint restores them."""
@@ -45,7 +47,7 @@ class FixedStreams:
         """Let the remembered streams speak on from where the last validation left them.
 
         Returns how far the newest chunk's look is from the sink's (root mean square over channel means, in latent
-        units), the streams' age in chunks, and the share that stalls.
+        units), the streams' age in chunks, and the share that stalls; ``pointer_maps`` shows where the pointer looked.
         """
         if self.memory is None or self.batch is None:
             return {}
@@ -53,8 +55,11 @@ class FixedStreams:
         for b, words in enumerate(self.batch.words):
             if float(memory.lengths[b] - memory.pointer[b]) < self.character.window.max_todo:
                 memory.append_text(b, words)
+        before, made = memory.copy(), []
         for _ in range(chunks):
             result = generate_chunk(self.character, memory, plan, role="validation")
+            made.append(result.latents)
+        self.pointer_maps = pointer_maps(self.character.orchestrator, before, made, self.batch.keys)
         look = result.latents.video.mean(dim=(2, 3, 4)) - memory.sink.mean(dim=(2, 3, 4))
         stalled = memory.stalled >= self.character.orchestrator.config.stall_chunks
         return {"stream/sink_distance": float(look.square().mean().sqrt()), "stream/age_chunks": float(memory.chunk),

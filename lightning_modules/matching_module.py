@@ -20,6 +20,7 @@ from streamchar.diffusion.config import DiffusionConfig
 from streamchar.diffusion.noise import NoiseKey, scalar
 from streamchar.distributed.out_of_memory import at_work
 from streamchar.evaluation.mouth import MouthDetector
+from streamchar.evaluation.pointer_map import PointerMap
 from streamchar.evaluation.records import SampleVideo
 from streamchar.objectives.distribution_matching import MatchingLosses, critic_losses, generator_losses, renoise
 from streamchar.objectives.trajectory import trajectory_losses
@@ -64,6 +65,7 @@ class MatchingModule(StageModule):
         self.plan = student_plan(character.diffusion)
         self.held_out = HeldOutScores(character, teacher, seed, mouth)
         self.fixed = FixedStreams(character, seed)
+        self.pointer_maps: list[PointerMap] = []
         self.chunk_seconds = float(character.clock.chunk_seconds)
 
     @property
@@ -176,6 +178,7 @@ class MatchingModule(StageModule):
     def on_validation_epoch_end(self) -> None:
         with self.trainer.precision_plugin.val_step_context():  # which Lightning leaves before this hook
             streams = self.fixed.go_on()
+        self.pointer_maps = self.fixed.pointer_maps
         self.log_dict(self.held_out.scores() | streams, sync_dist=True)
 
     def on_fit_start(self) -> None:

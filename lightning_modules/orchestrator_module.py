@@ -11,11 +11,12 @@ from torch import Tensor
 from lightning_modules.config import OrchestratorStage
 from lightning_modules.figures import by_group, levels
 from lightning_modules.micro_batches import micro_batches
-from lightning_modules.pointer_records import ConstantRate, pointer_records
+from lightning_modules.pointer_records import ConstantRate, held_out_maps, pointer_records
 from lightning_modules.stage_module import StageModule
 from streamchar.diffusion.config import DiffusionConfig
 from streamchar.diffusion.noise import NoiseKey
 from streamchar.distributed.out_of_memory import at_work
+from streamchar.evaluation.pointer_map import PointerMap
 from streamchar.evaluation.records import PointerRecord
 from streamchar.objectives.conditioning import perturb
 from streamchar.objectives.speech import SpeechLosses, pointer_error, pointer_mean, speech_losses
@@ -37,6 +38,7 @@ class OrchestratorModule(StageModule):
         self.role_modules = {"orchestrator": [(orchestrator, 1.0)]}
         self.role_options = {"orchestrator": stage.optimizer}
         self.pointer_records: list[PointerRecord] = []
+        self.pointer_maps: list[PointerMap] = []
         self.constant_rate = ConstantRate()
 
     def _total(self, losses: SpeechLosses, batch: ChunkBatch, share: float = 1.0) -> Tensor:
@@ -69,6 +71,9 @@ class OrchestratorModule(StageModule):
         self.pointer_records += pointer_records(batch, losses.predicted, self.constant_rate.value)
         values = {"eval/loss": self._total(losses, batch), "eval/audio": losses.flow.mean()}
         self.log_dict(values, on_step=False, on_epoch=True, sync_dist=True, batch_size=len(batch))
+
+    def on_validation_epoch_end(self) -> None:
+        self.pointer_maps = held_out_maps(self, self.orchestrator)
 
     def extra_state(self) -> dict[str, Any]:
         return {"constant_rate": self.constant_rate.state_dict()}

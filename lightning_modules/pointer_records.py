@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from itertools import chain
+
 import torch
 from torch import Tensor
 
+from lightning_modules.stage_module import StageModule
+from streamchar.evaluation.pointer_map import PointerMap, pointer_maps
 from streamchar.evaluation.records import PointerRecord
+from streamchar.orchestrator.model import Orchestrator
 from streamchar.types import ChunkBatch
+
+MAPS, MOST_CHUNKS = 4, 10
+"""Held-out clips whose pointer is drawn, and chunks of each."""
 
 
 def pointer_records(batch: ChunkBatch, predicted: Tensor, constant: float) -> list[PointerRecord]:
@@ -21,6 +29,14 @@ def pointer_records(batch: ChunkBatch, predicted: Tensor, constant: float) -> li
     return [PointerRecord(f"{key}#{index}", 0, end, true, min(start + constant, int(left)), int(left))
             for key, index, (left, start, end, true) in zip(batch.keys, batch.index.tolist(), places, strict=True)
             if left]
+
+
+def held_out_maps(module: StageModule, orchestrator: Orchestrator) -> list[PointerMap]:
+    """The pointer over the first held-out clips' own sound, from its own position; equal on all ranks."""
+    with module.trainer.precision_plugin.val_step_context():  # which Lightning leaves before an epoch's end
+        return list(chain.from_iterable(
+            pointer_maps(orchestrator, clip.start(module.device), clip.chunks(MOST_CHUNKS), list(clip.batch.keys),
+                         clip.words) for clip in module.data().spoken_clips(MAPS)))
 
 
 class ConstantRate:

@@ -12,10 +12,11 @@ from lightning_modules.config import TeacherStage
 from lightning_modules.figures import by_group, levels
 from lightning_modules.fixed_streams import FixedStreams
 from lightning_modules.micro_batches import micro_batches
-from lightning_modules.pointer_records import ConstantRate, pointer_records
+from lightning_modules.pointer_records import ConstantRate, held_out_maps, pointer_records
 from lightning_modules.stage_module import StageModule
 from streamchar.diffusion.noise import NoiseKey
 from streamchar.distributed.out_of_memory import at_work
+from streamchar.evaluation.pointer_map import PointerMap
 from streamchar.evaluation.records import PointerRecord, SampleVideo
 from streamchar.objectives.conditioning import perturb
 from streamchar.objectives.drops import DropConfig
@@ -43,6 +44,7 @@ class TeacherModule(StageModule):
         self.teacher, self.orchestrator = teacher, orchestrator
         self.fixed = FixedStreams(character, seed)
         self.pointer_records: list[PointerRecord] = []
+        self.pointer_maps: list[PointerMap] = []
         self.constant_rate = ConstantRate()
         self.role_modules = {"teacher": [(teacher, 1.0), (orchestrator, stage.orchestrator_lr_scale)]}
         self.role_options = {"teacher": stage.optimizer}
@@ -89,6 +91,9 @@ class TeacherModule(StageModule):
         values = {"eval/loss": self._total(losses, batch), "eval/video": batch_mean(losses.video, batch.has_video),
                   "eval/audio": losses.audio.mean()}
         self.log_dict(values, on_step=False, on_epoch=True, sync_dist=True, batch_size=len(batch))
+
+    def on_validation_epoch_end(self) -> None:
+        self.pointer_maps = held_out_maps(self, self.orchestrator)
 
     def extra_state(self) -> dict[str, Any]:
         return {"constant_rate": self.constant_rate.state_dict()}

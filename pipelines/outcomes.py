@@ -76,7 +76,7 @@ def _evaluated(cfg: RunConfig, folder: Path) -> Outcome:
     report = Report.load(folder)
     facts = {f"evaluated.{_name(str(key))}": str(value) for key, value in report.facts.items()}
     return Outcome(report.metrics(), {**facts, "page": str(folder / "index.html")},
-                   ["index.html", "table.txt", "report.json"])
+                   ["index.html", "table.txt", "report.json", *report.pictures.values()])
 
 
 def _reasons(prefix: str, counts: Any) -> dict[str, float]:

@@ -44,12 +44,19 @@ rendezvous() {
     export NCCL_DEBUG="${NCCL_DEBUG:-WARN}"
 }
 
-# run_stage STAGE [key=value ...]: %a in a value is the number of the array's member. Site settings come first, so that
-# the command line has the last word.
+# run_stage STAGE [key=value ...]: %a in a value is the number of the array's member, and members=FOLDER gives it
+# settings of its own, those in FOLDER/NUMBER, one a line. Site settings come first, so that the command line has the
+# last word.
 run_stage() {
-    local stage="$1" given=()
+    local stage="$1" given=() kept=() swept=() argument
     shift
-    set -- "${@//%a/${SLURM_ARRAY_TASK_ID:-}}"
+    for argument in "${@//%a/${SLURM_ARRAY_TASK_ID:-}}"; do
+        case "$argument" in
+        members=*) mapfile -t swept <"${argument#members=}/${SLURM_ARRAY_TASK_ID:?members= is for job arrays}" ;;
+        *) kept+=("$argument") ;;
+        esac
+    done
+    set -- "${kept[@]}" "${swept[@]}"
     [[ -z "${STREAMCHAR_ROOT:-}" ]] || given+=("root=$STREAMCHAR_ROOT")
     [[ -z "${STREAMCHAR_SHARDS:-}" ]] || given+=("data.shards=$STREAMCHAR_SHARDS")
     set -- "${given[@]}" "$@"

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+import numpy as np
 import torch
 from torch import nn
 from torch.utils.data import DataLoader, IterableDataset
@@ -26,6 +27,7 @@ from pipelines.resume import find_start
 from pipelines.run_directory import RunDirectory
 from pipelines.tracking import open_loggers
 from pipelines.trainer_config import TrainerConfig
+from streamchar.evaluation.pointer_map import PointerMap
 from streamchar.evaluation.records import PointerRecord, SampleVideo
 
 EVERY = 3
@@ -61,6 +63,7 @@ class FakeModule(L.LightningModule):
         self.seen: list[int] = []
         self.validated: list[int] = []
         self.pointer_records: list[PointerRecord] = []
+        self.pointer_maps: list[PointerMap] = []
         self.memory, self.extra = Memory(), 0
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
@@ -116,6 +119,8 @@ class FakeModule(L.LightningModule):
         self.memory.chunk = self.memory.chunk + 1
         self.log("eval/loss", self.student.weight.detach().sum(), on_epoch=True, sync_dist=True)
         chunk = len(self.validated) % 4
+        self.pointer_maps = [PointerMap("a", 0.0, 25.0, [(0.0, 0.0), (0.08, 1.5)], [], ["bin", "red"],
+                                        [(0, np.array([1.0, 0.0], np.float32), 1.0)] * 2)]
         self.pointer_records.append(PointerRecord("a", chunk, chunk + 1.5, chunk + 1.0, chunk + 3.0, 9, chunk == 2))
 
     def probe_stream(self, chunks: int) -> Any:

@@ -98,6 +98,9 @@ class SmallData(L.LightningDataModule):
     def fixed_streams(self, count: int) -> Any:
         return tiny.streams(WORDS[:count])
 
+    def spoken_clips(self, count: int) -> list[Any]:
+        return [tiny.spoken_clip()]
+
     def state_dict(self) -> dict[str, Any]:
         return {"consumed": self.consumed}
 

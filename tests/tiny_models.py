@@ -8,11 +8,12 @@ from streamchar.clock import ChunkClock
 from streamchar.denoiser.config import DenoiserConfig
 from streamchar.denoiser.model import Denoiser
 from streamchar.diffusion.config import DiffusionConfig
+from streamchar.evaluation.pointer_map import SpokenClip
 from streamchar.orchestrator.config import OrchestratorConfig
 from streamchar.orchestrator.model import Orchestrator
 from streamchar.orchestrator.text import SpelledWords
 from streamchar.rollout.character import Character
-from streamchar.transcript import pack_text
+from streamchar.transcript import Word, pack_text
 from streamchar.types import Conditions, Latents, RolloutBatch
 from streamchar.window import WindowConfig
 
@@ -92,3 +93,11 @@ def streams(words: list[list[str]], clock: ChunkClock = CLOCK, real_start: bool 
         torch.randn(batch, recent, AUDIO, generator=g) * real_start,
         torch.full((batch, recent), real_start), [["so"] if real_start else [] for _ in words], torch.zeros(batch),
         torch.arange(batch), [f"s{i}" for i in range(batch)])
+
+
+def spoken_clip(chunks: int = 3, clock: ChunkClock = CLOCK) -> SpokenClip:
+    """A clip of random sound in which a word ends every 0.3 s."""
+    words = ["bin", "red", "at", "c", "nine", "now"]
+    sound = torch.randn(clock.audio_start(chunks), AUDIO, generator=torch.Generator().manual_seed(5))
+    timed = [Word(w, 0.3 * i, 0.3 * (i + 1)) for i, w in enumerate(words)]
+    return SpokenClip(streams([words], clock), sound, timed, clock, WINDOW, UNITS)

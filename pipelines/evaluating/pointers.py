@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 
 from datamodules.latent_shards import LatentStore
-from pipelines.evaluating.material import Subject
+from pipelines.evaluating.material import Rendering, Subject
 from pipelines.evaluating.voices import wave_of
 from streamchar.clock import ChunkClock
 from streamchar.evaluation.pointer_error import mean_words_per_chunk, pointer_score, true_positions
 from streamchar.evaluation.pointer_track import PointerTrack
 from streamchar.evaluation.recogniser import PocketsphinxAligner
 from streamchar.evaluation.report import Report
-from streamchar.transcript import normalise_words
+from streamchar.transcript import Word, normalise_words
 
 
 def words_per_chunk(train: LatentStore, clock: ChunkClock) -> float:
@@ -42,8 +42,7 @@ def aligned_pointer_rows(report: Report, subjects: list[Subject], rate: float, c
     takes = [(s, s.renderings[main]) for s in subjects if main in s.renderings]
     found = 0
     for subject, take in takes:
-        said = normalise_words(subject.text)[:int(np.ceil(take.pointers[-1]))] if take.pointers else []
-        words = aligner.align(wave_of(take.sound, clock), said) if said else None
+        words = aligned_words(aligner, subject, take, clock)
         if words is None:
             continue
         found += 1
@@ -51,9 +50,16 @@ def aligned_pointer_rows(report: Report, subjects: list[Subject], rate: float, c
         predicted += take.pointers
         true += ends.tolist()
         start += [0.0, *ends[:-1].tolist()]
-        total += [float(len(said))] * len(ends)
+        total += [float(len(words))] * len(ends)
     score = pointer_score(predicted, true, start, total, rate)
     report.add("pointer", "against alignment of its own sound, words", {main: score.error, "baseline": score.guess},
                note=f"{found} of {len(takes)} streams could be aligned"
                     + (f"; mean offset {score.bias:+.2f}" if score.chunks else ""),
                baseline=f"{rate:.2f} words a chunk")
+
+
+def aligned_words(aligner: PocketsphinxAligner, subject: Subject, take: Rendering, clock: ChunkClock
+                  ) -> list[Word] | None:
+    """When the words that the pointer has passed are spoken in a generated sound; None where they do not fit it."""
+    said = normalise_words(subject.text)[:int(np.ceil(take.pointers[-1]))] if take.pointers else []
+    return aligner.align(wave_of(take.sound, clock), said) if said else None

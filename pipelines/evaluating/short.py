@@ -17,6 +17,7 @@ from pipelines.evaluating.distributions import latent_rows
 from pipelines.evaluating.looks import drift_rows
 from pipelines.evaluating.material import SEED_MARK, Rendering, Subject, held_out, other_looks
 from pipelines.evaluating.mouths import choose_mouth
+from pipelines.evaluating.pointer_pictures import pointer_pictures
 from pipelines.evaluating.pointers import aligned_pointer_rows, pointer_rows, words_per_chunk
 from pipelines.evaluating.scoring import Means, score
 from pipelines.evaluating.sentences import asked_anew
@@ -91,6 +92,7 @@ def short_protocol(cfg: RunConfig, directory: RunDirectory, bar: Progress) -> Re
     pointer_rows(report, forced, free, rate, main.column)
     if options.words:
         aligned_pointer_rows(report, subjects, rate, clock, main.column)
+    pointer_pictures(report, directory, character, clips, main.column, options.words)
     if long is not None:
         _add_long(report, directory, long, clips, main, options.drift_window_s)
     latent_rows(report, clips, clock)

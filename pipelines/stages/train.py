@@ -24,6 +24,7 @@ from pipelines.memory_advice import memory_advice
 from pipelines.provenance import code_state
 from pipelines.resume import find_start, settings
 from pipelines.run_directory import RunDirectory, global_rank, write_atomically
+from pipelines.sweep import swept
 from pipelines.tracking import open_loggers
 from streamchar.errors import DeviceMemoryError
 
@@ -48,13 +49,16 @@ def run(cfg: RunConfig, directory: RunDirectory) -> bool:
     if done is not None:
         console.print(f"{stage}: going on from step {done} of {steps}" if done < steps else
                       f"{stage}: trained already, step {done} of {steps}")
+    alerts = [Alerts(cfg.callbacks.alerts, cfg.name, stage, folder)] if cfg.callbacks.alerts.url else []
+    for alert in alerts:
+        alert.begin(done)
     if done is None or done < steps:
         note_changes(folder, start, to_yaml(cfg))
         about = {"config": to_yaml(cfg), "settings": now, "code": code_state(CHECKOUT), "stage": stage}
         module, data = build_module(stage, cfg, directory), build_data(cfg, directory)
-        loggers = open_loggers(cfg.callbacks.tracking, directory, stage, done, science(cfg, stage, module))
-        if cfg.callbacks.alerts.url:
-            loggers.insert(0, Alerts(cfg.callbacks.alerts, cfg.name, stage))  # told before others wait for servers
+        # Alerts come first: they are told before the others wait for servers.
+        params = science(cfg, stage, module) | swept(directory)
+        loggers = [*alerts, *open_loggers(cfg.callbacks.tracking, directory, stage, done, params)]
         average = (options.ema_decay, options.average_from())
         job = Fit(stage, folder, steps, cfg.trainer, cfg.callbacks, average, start, about)
         try:
@@ -66,7 +70,7 @@ def run(cfg: RunConfig, directory: RunDirectory) -> bool:
         if not complete:
             return False
     else:  # a process that died right after its last save has not said so
-        for logger in open_loggers(cfg.callbacks.tracking, directory, stage, done):
+        for logger in [*alerts, *open_loggers(cfg.callbacks.tracking, directory, stage, done)]:
             logger.finish("FINISHED")
     print_closing(stage, folder / "metrics.jsonl", console)
     return True

@@ -27,7 +27,7 @@ PLANS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "Orchestrator": (("llm.layers", "pointer"), ("prefix", "block", "velocity")),
 }
 """Of each model: parts (or lists of parts) that are gathered on their own, and methods beside ``forward`` that use the
-model's own parameters. ``Orchestrator.point`` only calls such parts and methods."""
+model's own parameters. ``Orchestrator.point`` and ``reading`` only call such parts and methods."""
 
 
 def units(model: nn.Module) -> Iterator[nn.Module]:

@@ -44,6 +44,7 @@ figcaption{font-size:13px;color:var(--soft);margin-top:6px}figcaption b{color:va
 svg text{fill:var(--soft);font-size:11px}.axis{stroke:var(--line)}
 .key{font-size:13px;color:var(--soft)}.key span{margin-right:12px;white-space:nowrap}
 .key i{display:inline-block;width:14px;height:3px;margin:0 5px 3px 0}
+.picture{max-width:100%;background:#fff;border:1px solid var(--line);border-radius:10px}
 .notes{color:var(--soft);padding-left:18px}.soft{color:var(--soft);margin:-6px 0 14px}
 """
 
@@ -62,6 +63,8 @@ def page(report: Report) -> str:
         parts += ["<h2>Curves</h2><div class=curves>",
                   *[plot(name, lines, {c: TITLES.get(c, c) for c in lines}, {c: f"var(--{c})" for c in lines})
                     for name, lines in report.curves.items()], "</div>"]
+    for heading, path in report.pictures.items():
+        parts.append(f'<h2>{escape(heading)}</h2><img class=picture alt="{escape(heading)}" src="{_address(path)}">')
     if report.clips:
         kind = "clips single" if all(len(c.videos) < 2 for c in report.clips) else "clips"
         parts += [f'<h2>Clips</h2><div class="{kind}">', *map(_clip, report.clips), "</div>"]

@@ -90,7 +90,7 @@ class Report:
     """Everything that an evaluation found.
 
     facts: what was evaluated (run, weights, steps, clips, seed). curves: named lists of (x, y) per column, drawn on
-    the page. notes: sentences that a reader of the numbers must know.
+    the page. notes: sentences that a reader of the numbers must know. pictures: heading -> path relative to the page.
     """
 
     title: str
@@ -99,6 +99,7 @@ class Report:
     clips: list[ClipRow] = field(default_factory=list)
     curves: dict[str, dict[str, list[tuple[float, float]]]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    pictures: dict[str, str] = field(default_factory=dict)
 
     def add(self, group: str, name: str, values: Mapping[str, float | None],
             intervals: Mapping[str, tuple[float, float]] | None = None, **more: str) -> None:
@@ -144,7 +145,7 @@ class Report:
         """What ``report.json`` holds; nan becomes null."""
         return _finite({"title": self.title, "facts": self.facts, "metrics": self.metrics(),
                         "rows": [asdict(r) for r in self.rows], "clips": [asdict(c) for c in self.clips],
-                        "curves": self.curves, "notes": self.notes})
+                        "curves": self.curves, "notes": self.notes, "pictures": self.pictures})
 
     def save(self, folder: Path) -> None:
         """Write ``report.json``, ``table.txt`` and ``index.html``."""
@@ -172,7 +173,8 @@ class Report:
             curves = {name: {c: [(float(x), _nan(y)) for x, y in line] for c, line in lines.items()}
                       for name, lines in saved["curves"].items()}
             clips = [ClipRow(**{**clip, "numbers": _nan(clip["numbers"])}) for clip in saved["clips"]]
-            return cls(saved["title"], saved["facts"], rows, clips, curves, saved["notes"])
+            return cls(saved["title"], saved["facts"], rows, clips, curves, saved["notes"],
+                       dict(saved.get("pictures", {})))
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
             raise InputError(f"{path} cannot be read as an evaluation's report ({type(error).__name__}: {error}); "
                              "stage=evaluate writes it anew") from error

@@ -21,7 +21,7 @@ from streamchar.nn.embedding import SpelledEmbedding, TimeEmbedding
 from streamchar.orchestrator.config import OrchestratorConfig
 from streamchar.orchestrator.fast_llm import FastLlm
 from streamchar.orchestrator.masked_attention import NAME as ATTENTION
-from streamchar.orchestrator.pointer import Pointer
+from streamchar.orchestrator.pointer import Pointer, PointerReading
 from streamchar.types import Conditions, Text
 
 KINDS = ("spoken", "mark", "todo", "history", "block")
@@ -167,7 +167,11 @@ class Orchestrator(nn.Module):
         return (self.head(self.head_norm(c_a)) + self.head_skip(audio)).float()
 
     def point(self, prefix: Prefix, audio: Tensor) -> Tensor:
-        """(B,) predicted end position for the chunk's final audio: one more block at t = 0, then the pointer."""
+        """(B,) predicted end position for the chunk's final audio."""
+        return self.reading(prefix, audio).end
+
+    def reading(self, prefix: Prefix, audio: Tensor) -> PointerReading:
+        """What the pointer makes of the chunk's final audio: one more block at t = 0, then the pointer."""
         c_a = self.block(prefix, audio, torch.zeros(audio.shape[0], device=audio.device))
         return self.pointer(prefix.todo_states, prefix.todo_mask, c_a, prefix.cursor)
 

@@ -8,9 +8,20 @@ Shape suffixes: B batch, N text units still to say, T audio latents of the chunk
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 import torch.nn as nn
 from torch import Tensor
+
+
+class PointerReading(NamedTuple):
+    """end (B,): the predicted end position. alpha (B, T, 1 + N): how each frame shares its attention out, first over
+    resting where the chunk begins, then over the units. weight (B, T): how much each frame decides of the end."""
+
+    end: Tensor
+    alpha: Tensor
+    weight: Tensor
 
 
 class Pointer(nn.Module):
@@ -32,8 +43,8 @@ class Pointer(nn.Module):
         self.confidence = nn.Sequential(nn.Linear(2 * dim + 1, dim), nn.GELU(), nn.Linear(dim, 1, bias=False))
         self.offset = nn.Sequential(nn.Linear(2 * dim + 1, dim), nn.GELU(), nn.Linear(dim, 1))
 
-    def forward(self, text_BND: Tensor, mask_BN: Tensor, c_a_BTD: Tensor, cursor: Tensor) -> Tensor:
-        """(B,) predicted end position in [0, N_b]; 0 where there is no text left.
+    def forward(self, text_BND: Tensor, mask_BN: Tensor, c_a_BTD: Tensor, cursor: Tensor) -> PointerReading:
+        """Its end lies in [0, N_b]: 0 where there is no text left.
 
         mask_BN: True at real units; cursor (B,): where the chunk starts, which is where the pointer rests while
         nothing is said: a frame may attend to that rest position in place of any unit.
@@ -53,7 +64,7 @@ class Pointer(nn.Module):
         weight_BT = self.confidence(o).squeeze(-1).softmax(dim=-1)
         delta = torch.einsum("bt,bt->b", weight_BT, self.offset(o).squeeze(-1))
         end = torch.einsum("bt,bt->b", weight_BT, position_BT) + delta
-        return torch.minimum(end.clamp_min(0), mask_BN.sum(dim=1))
+        return PointerReading(torch.minimum(end.clamp_min(0), mask_BN.sum(dim=1)), alpha, weight_BT)
 
 
 def advance(position: Tensor, predicted: Tensor, rate: float, seconds: float, length: Tensor) -> Tensor:

@@ -113,6 +113,9 @@ def test_every_stage_gets_its_batches(folder):
     streams = next(iter(rollout.train_dataloader()))
     assert isinstance(streams, RolloutBatch) and len(streams) == 4
     assert len(rollout.fixed_streams(3)) == 3 and isinstance(rollout.fixed_chunks(2), ChunkBatch)
+    spoken = speech.spoken_clips(2)
+    assert [c.words[-1].text for c in spoken] and all(len(c.batch) == 1 for c in spoken)
+    assert spoken[0].batch.words[0] == [w.text for w in spoken[0].words] and spoken[0].chunks(9)
     moved = rollout.transfer_batch_to_device(streams, torch.device("cpu"), 0)
     assert moved.words == streams.words and moved.keys == streams.keys
     with pytest.raises(InputError, match="no items for stage 'prepare'"):

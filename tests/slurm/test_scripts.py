@@ -95,3 +95,14 @@ def test_an_array_member_asks_for_itself_alone(tools: Path) -> None:
     assert job(tools, "name=m", CODE="9", MAKES=str(tools.parent / "runs/m/rollout/checkpoints/step_00000004"),
                SLURM_ARRAY_JOB_ID="31", SLURM_ARRAY_TASK_ID="5") == 9
     assert requeues(tools) == ["requeue 31_5"]
+
+
+def test_a_member_of_a_sweep_has_settings_of_its_own(tools: Path) -> None:
+    members = tools.parent / "members"
+    members.mkdir()
+    (members / "1").write_text("dmd.critic.lr=0.0002\ndmd.generator.betas=[0.0, 0.9]\n")
+    assert job(tools, "name=m-%a", f"members={members}", "preset=tiny", stage="dmd", SLURM_ARRAY_JOB_ID="31",
+               SLURM_ARRAY_TASK_ID="1") == 0
+    said = (tools / "srun.said").read_text().splitlines()
+    assert said[-4:] == ["name=m-1", "preset=tiny", "dmd.critic.lr=0.0002", "dmd.generator.betas=[0.0, 0.9]"]
+    assert job(tools, "name=m", f"members={members}") != 0  # no array, no member

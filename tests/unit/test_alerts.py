@@ -12,6 +12,7 @@ import pytest
 
 from callbacks.alerts import Alerts
 from callbacks.config import AlertConfig
+from callbacks.metrics_file import MetricsFile
 from callbacks.redaction import redact
 from pipelines.config.compose import compose, to_yaml
 from pipelines.config.errors import ConfigError
@@ -59,13 +60,13 @@ def log_rows(alerts: Alerts, *rows: dict[str, float]) -> None:
     alerts.flush()
 
 
-def test_trouble_is_told_once_and_a_good_run_says_nothing(hook: Hook) -> None:
-    alerts = Alerts(AlertConfig(hook.url), "r", "dmd")
+def test_trouble_is_told_once_and_a_good_run_says_nothing(hook: Hook, tmp_path: Path) -> None:
+    alerts = Alerts(AlertConfig(hook.url), "r", "dmd", tmp_path)
     good = {"stability/nonfinite": 0.0, "stability/spike_loss": 3.0, "perf/real_time_factor": 0.9}
     log_rows(alerts, good, good)
     alerts.finish("FINISHED")
     assert hook.got == []
-    alerts = Alerts(AlertConfig(hook.url), "r", "dmd")
+    alerts = Alerts(AlertConfig(hook.url), "r", "dmd", tmp_path)
     log_rows(alerts, {"stability/nonfinite": 4.0},  # of an earlier process
              {"stability/nonfinite": 6.0}, {"stability/nonfinite": 7.0}, {"perf/real_time_factor": 1.25})
     alerts.finish("KILLED")
@@ -74,8 +75,8 @@ def test_trouble_is_told_once_and_a_good_run_says_nothing(hook: Hook) -> None:
     assert hook.got[2]["text"].startswith("r/dmd stopped at step 4")
 
 
-def test_an_abort_names_its_error_and_no_secret_of_it(hook: Hook) -> None:
-    alerts = Alerts(AlertConfig(hook.url, repeat_minutes=0), "r", "teacher")
+def test_an_abort_names_its_error_and_no_secret_of_it(hook: Hook, tmp_path: Path) -> None:
+    alerts = Alerts(AlertConfig(hook.url, repeat_minutes=0), "r", "teacher", tmp_path)
     log_rows(alerts, {"stability/spike_loss": 50.0}, {"stability/spike_loss": 60.0})
     try:
         raise RuntimeError("10 non-finite updates in a row; token=hunter2")
@@ -87,21 +88,42 @@ def test_an_abort_names_its_error_and_no_secret_of_it(hook: Hook) -> None:
 
 @pytest.mark.parametrize("broken", ["status", "gone", "no address"])
 def test_a_hook_that_fails_costs_one_warning_without_its_address(
-        hook: Hook, broken: str, caplog: pytest.LogCaptureFixture) -> None:
+        hook: Hook, broken: str, caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
     hook.status = 500
     url = {"status": hook.url, "gone": "http://127.0.0.1:9/hunter2", "no address": "http://[/hunter2"}[broken]
-    alerts = Alerts(AlertConfig(url, repeat_minutes=0), "r", "dmd")
+    alerts = Alerts(AlertConfig(url, repeat_minutes=0), "r", "dmd", tmp_path)
     log_rows(alerts, *[{"perf/real_time_factor": 2.0}] * 3)
     alerts.finish("KILLED")
     assert caplog.text.count("an alert could not be posted") == 1 and "hunter2" not in caplog.text
 
 
-def test_a_hook_that_hangs_does_not_hold_the_stage(hook: Hook) -> None:
+def test_a_hook_that_hangs_does_not_hold_the_stage(hook: Hook, tmp_path: Path) -> None:
     hook.busy.clear()
-    alerts = Alerts(AlertConfig(hook.url, timeout_s=0.2), "r", "dmd")
+    alerts = Alerts(AlertConfig(hook.url, timeout_s=0.2), "r", "dmd", tmp_path)
     log_rows(alerts, *[{"perf/real_time_factor": 2.0}] * 3)
     alerts.finish("KILLED")
     assert hook.answered == 0
+
+
+def test_a_hard_kill_is_told_by_the_process_that_goes_on(hook: Hook, tmp_path: Path) -> None:
+    def process(start: int | None) -> Alerts:
+        alerts = Alerts(AlertConfig(hook.url), "r", "dmd", tmp_path)
+        alerts.begin(start)
+        return alerts
+
+    process(None).finish("FAILED")  # before its first row: told by itself
+    metrics = MetricsFile(tmp_path / "metrics.jsonl")
+    killed = process(None)
+    for step in (1, 2, 3):
+        metrics.write(step, {"train/loss": 1.0})
+        killed.write(step, {})
+    goes_on = process(2)
+    log_rows(goes_on, {"train/loss": 1.0})
+    goes_on.finish("FINISHED")
+    process(3).finish("FINISHED")
+    assert [(m["kind"], m["step"]) for m in hook.got] == [("failed", 0), ("killed", 3)]
+    assert hook.got[1]["text"].startswith("r/dmd killed at step 3") and "from step 2" in hook.got[1]["text"]
+    assert not list(tmp_path.glob(".at_work"))
 
 
 def test_the_address_is_hidden_wherever_a_run_writes(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """Figures of the pointer's alignment from the records of held-out streams."""
 
-from callbacks.pointer_logging import draw_alignment, pointer_figures
+from callbacks.pointer_logging import pointer_figures
 from streamchar.evaluation.records import PointerRecord
 
 
@@ -16,8 +16,3 @@ def test_mean_errors_in_words_and_stalls():
 def test_chunks_past_the_texts_end_count_for_neither():
     figures = pointer_figures([record(0, 4.0, 4.0, 2.0), record(1, 4.0, 4.0, 4.0)])
     assert figures["pointer/constant_rate_error"] == 2.0
-
-
-def test_picture(tmp_path):
-    draw_alignment([record(0, 1, 1, 2), record(1, 2, 3, 4, stalled=True)], tmp_path / "made" / "pointer.png")
-    assert (tmp_path / "made" / "pointer.png").read_bytes()[:4] == b"\x89PNG"
