@@ -18,10 +18,10 @@ def narrow(cfg: RunConfig) -> int:
 
 
 def samples(cfg: RunConfig, stage: str) -> int:
-    """Samples of a micro-batch on a rank; streams of a rollout are never split."""
+    """Samples of a micro-batch on a rank."""
     options = getattr(cfg.stages, stage)
     size = options.batch_size or cfg.data.batch_size
-    return size if stage == "rollout" else -(-size // max(options.accumulate, 1))
+    return -(-size // options.accumulate)
 
 
 def activation_bytes(cfg: RunConfig, shape: Geometry, stage: str, role: Role) -> Kept:
