@@ -50,13 +50,18 @@ class StageConfig:
     batch_size: int = 0
     """Samples per rank and iteration; 0: ``data.batch_size``."""
     accumulate: int = 1
-    """Micro-batches that the samples of one iteration are split into, to save memory."""
+    """Micro-batches that the samples (or streams) of one iteration are split into, to save memory; the update stays the
+    same. ``train/loss`` is of all samples, other logged figures are of the last micro-batch."""
     ema_decay: float = 0.998
     """Decay of the averaged weights, counted in updates of the (generator) role."""
     ema_start: int = 0
     """Updates before averaging starts; until then the average equals the weights."""
     max_nonfinite: int = 10
     """Non-finite iterations in a row before the run stops."""
+
+    def problems(self, where: str) -> list[str]:
+        """Everything that is wrong with these values, in words."""
+        return [] if self.accumulate >= 1 else [f"{where}.accumulate={self.accumulate} must be at least 1"]
 
     def average_from(self) -> int:
         """Updates of the averaged role before averaging starts."""
@@ -79,9 +84,10 @@ class OrchestratorStage(StageConfig):
 
     def problems(self, where: str) -> list[str]:
         """Everything that is wrong with these values, in words."""
+        found = super().problems(where)
         if not 0 < self.pointer_share <= 1:
-            return [f"{where}.pointer_share={self.pointer_share} must be above 0 and at most 1"]
-        return []
+            found.append(f"{where}.pointer_share={self.pointer_share} must be above 0 and at most 1")
+        return found
 
 
 @dataclass
@@ -136,7 +142,7 @@ class MatchingStage(StageConfig):
             return [f"{where}.critic_per_generator={self.critic_per_generator} must be at least 1"]
         if not 0 <= self.generator_from < self.steps:
             return [f"{where}.generator_from={self.generator_from} must be 0 or more and below steps={self.steps}"]
-        found = []
+        found = super().problems(where)
         if self.trajectory.steps < 0 or self.trajectory.teacher_steps < 1:
             found.append(f"{where}.trajectory needs steps of 0 or more and teacher_steps of 1 or more, got "
                          f"{self.trajectory.steps} and {self.trajectory.teacher_steps}")

@@ -18,8 +18,12 @@ def _rows(value: Any, at: slice) -> Any:
     return value
 
 
+def micro_rows(size: int, parts: int) -> list[slice]:
+    """Where ``size`` rows are cut into ``parts`` of equal size (the last may be smaller), in their order."""
+    step = -(-size // parts)
+    return [slice(i, min(i + step, size)) for i in range(0, size, step)]
+
+
 def micro_batches(batch: Batch, parts: int) -> list[Batch]:
-    """``parts`` batches of equal size (the last may be smaller) with the same rows in the same order."""
-    size = len(batch)  # type: ignore[arg-type]
-    step = -(-size // max(parts, 1))
-    return [_rows(batch, slice(i, i + step)) for i in range(0, size, step)]
+    """``batch`` cut as :func:`micro_rows` says."""
+    return [_rows(batch, at) for at in micro_rows(len(batch), parts)]  # type: ignore[arg-type]

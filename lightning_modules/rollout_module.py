@@ -10,6 +10,7 @@ from torch import Tensor
 
 from lightning_modules.config import RolloutStage
 from lightning_modules.matching_module import MatchingModule
+from lightning_modules.micro_batches import micro_rows
 from streamchar.diffusion.noise import scalar
 from streamchar.distributed.out_of_memory import at_work
 from streamchar.rollout.chunk_loop import ChunkResult, generate_chunk
@@ -46,30 +47,46 @@ class RolloutModule(MatchingModule):
     # One iteration
 
     def training_step(self, batch: RolloutBatch, batch_index: int) -> None:
-        memory = self._memory(batch)
-        count, exit_step, starting = self.chunks(), self.exit_step(), self.begins_iteration()
-        turn = starting or self.generator_turn
-        learns = range(count) if self.options.every_chunk else (self.drawn_chunk("generator", count),)
-        watched = self.drawn_chunk("critic", count)
+        memory, starting = self._memory(batch), self.begins_iteration()
+        count, exit_step = self.chunks(), self.exit_step()
+        parts = [memory.rows(at) for at in micro_rows(len(batch), self.stage.accumulate)]
         student = critic = torch.zeros((), device=self.device)
         values: dict[str, Any] = {"train/chunks": float(count), "train/exit_step": float(exit_step)}
-        for i in range(count):
-            result = self._chunk(memory, exit_step, grad=turn and not starting and i in learns)
-            weight = self.owned_weight(result.latents.audio, result.chunk)
-            if turn and i in learns:
-                loss, figures = self._student_backward(result, weight, memory.index, i, exit_step, 1 / len(learns))
-                student, values = student + loss / len(learns), values | figures
-            if i == watched and not starting:
-                key = self.key(memory.index, "critic").at(chunk=i)
-                critic, figures = self.critic_backward(result.exit, result.prefix, result.conditions, weight, key, 1.0)
-                values |= figures
+        for part in parts:
+            learnt, watched, figures = self._roll(part, count, exit_step, len(part.transcripts) / len(batch))
+            student, critic, values = student + learnt, critic + watched, values | figures
+        memory = StreamMemory.together(parts)
         values |= {"pointer/stalled_streams": float((memory.stalled >= self._stall()).sum()),
                    "train/stream_chunk": float(memory.chunk)}
         self.memory = memory if self.options.persistent and self.iteration >= self.options.warmup_iterations else None
         if starting:
             self.finish_trajectory(student, values, batch.keys)
         else:
-            self.finish(student if turn else None, critic, values, batch.keys)
+            self.finish(student if self.generator_turn else None, critic, values, batch.keys)
+
+    def _roll(self, memory: StreamMemory, count: int, exit_step: int, share: float
+              ) -> tuple[Tensor, Tensor, dict[str, Any]]:
+        """Roll some of the streams ``count`` chunks on, with all backward passes.
+
+        ``share``: theirs of the iteration's streams. Returns the losses of student and critic, times it, and figures.
+        """
+        turn = self.starting or self.generator_turn
+        values: dict[str, Any] = {}
+        learns = range(count) if self.options.every_chunk else (self.drawn_chunk("generator", count),)
+        watched = self.drawn_chunk("critic", count)
+        student = critic = torch.zeros((), device=self.device)
+        for i in range(count):
+            result = self._chunk(memory, exit_step, grad=turn and not self.starting and i in learns)
+            weight = self.owned_weight(result.latents.audio, result.chunk)
+            if turn and i in learns:
+                part = share / len(learns)
+                loss, figures = self._student_backward(result, weight, memory.index, i, exit_step, part)
+                student, values = student + loss * part, values | figures
+            if i == watched and not self.starting:
+                key = self.key(memory.index, "critic").at(chunk=i)
+                loss, figures = self.critic_backward(result.exit, result.prefix, result.conditions, weight, key, share)
+                critic, values = critic + loss * share, values | figures
+        return student, critic, values
 
     def _student_backward(self, result: ChunkResult, weight: Tensor, index: Tensor, chunk: int, exit_step: int,
                           share: float) -> tuple[Tensor, dict[str, Any]]:

@@ -72,9 +72,7 @@ class StageModule(L.LightningModule):
         sharding, self.sharding = self.sharding, None
         if sharding is not None:
             open_up(Latents, Context, Prefix)
-            for model in self.children():
-                if type(model).__name__ in PLANS:
-                    sharding.apply(model)
+            sharding.apply_all(model for model in self.children() if type(model).__name__ in PLANS)
 
     def role_names(self) -> list[str]:
         """Trained roles, the clock role first (the order of the optimisers)."""

@@ -27,7 +27,7 @@ from pipelines.origins import (
     orchestrator_plan,
     stored_orchestrator,
 )
-from pipelines.roles import begin_roles, check_size, load_role, student_spec
+from pipelines.roles import begin_roles, check_latents, check_size, load_role, student_spec
 from pipelines.run_directory import RunDirectory
 from pipelines.trained_null import check_null
 from streamchar.codecs.store import Codecs, load_codec
@@ -80,6 +80,7 @@ def build_module(stage: str, cfg: RunConfig, directory: RunDirectory) -> StageMo
         return TeacherModule(character, cfg.stages.teacher, cfg.seed, folder)
     check_null(cfg, directory, ("orchestrator", "teacher"))
     if cfg.student.weights:
+        check_latents(cfg, directory)
         check_size(Path(cfg.student.weights), student_spec(cfg, spec).denoiser)
     teacher = load_teacher(cfg, spec, directory)
     orchestrator = load_orchestrator(cfg, spec, directory, stage)

@@ -52,10 +52,8 @@ def _options(cfg: RunConfig, stage: str) -> list[tuple[str, Callable[[RunConfig]
 
     if trainer.activations != "recompute":
         change("trainer.activations", "recompute")
-    if stage != "rollout" and options.accumulate < size:
+    if options.accumulate < size:
         change(f"stages.{stage}.accumulate", size)
-    if stage == "rollout" and size > 1:
-        change("stages.rollout.batch_size", size // 2)
     if trainer.precision == "32":
         change("trainer.precision", "bf16-mixed")
     if world(cfg).ranks > 1 and trainer.strategy != "fsdp2":

@@ -148,7 +148,7 @@ def check_init(cfg: RunConfig, directory: RunDirectory) -> None:
             log.info("init=%s is not read: stage=%s goes on from models of this run", cfg.init, cfg.stage)
         return
     found = [] if "denoiser" not in parts else _distilled(cfg, export) + _null(cfg, export, stages)
-    found += _misfits(cfg, export, parts)
+    found += misfits(cfg, export, parts)
     if found:
         raise InputError(f"init={cfg.init} does not fit this run:\n  " + "\n  ".join(found))
     if "encode" not in stages:
@@ -161,16 +161,21 @@ def check_codecs(cfg: RunConfig, export: Exported, directory: RunDirectory) -> N
     Raises:
         InputError: naming both.
     """
+    if found := codec_differences(export, directory):
+        raise InputError(f"init={cfg.init} has other codecs than the latents of this run: {'; '.join(found)}. Encode "
+                         f"with the export's: stage=encode init={cfg.init} (under another name= where these latents "
+                         "are still needed), or give data.latents= of a run that has them")
+
+
+def codec_differences(export: Exported, directory: RunDirectory) -> list[str]:
+    """Codecs of the export that are not those of this run's latents, in words."""
     folder, found = directory.input("encode", "codecs"), []
     for kind, wanted in codec_prints(export).items():
         own = json.loads((folder / kind / "config.json").read_text())
         if own["fingerprint"] != wanted:
             found.append(f"{kind}: {export.codecs[f'{kind}_codec']['kind']} {wanted[:12]} in the export, {own['kind']} "
-                         f"{str(own['fingerprint'])[:12]} here")
-    if found:
-        raise InputError(f"init={cfg.init} has other codecs than the latents of this run ({folder}): "
-                         f"{'; '.join(found)}. Encode with the export's: stage=encode init={cfg.init} (under another "
-                         "name= where these latents are still needed), or give data.latents= of a run that has them")
+                         f"{str(own['fingerprint'])[:12]} here ({folder / kind})")
+    return found
 
 
 def _filled(model: Any, export: Exported, part: str) -> Any:
@@ -202,7 +207,7 @@ def _null(cfg: RunConfig, export: Exported, stages: list[str]) -> list[str]:
             "for the former"]
 
 
-def _misfits(cfg: RunConfig, export: Exported, parts: set[str]) -> list[str]:
+def misfits(cfg: RunConfig, export: Exported, parts: set[str]) -> list[str]:
     """Settings of the run that the export's models do not have."""
     there = export.spec.to_dict()
     keys = [("clock.fps", ""), ("clock.chunk_frames", ""), ("data.size", "size")]

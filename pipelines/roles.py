@@ -16,7 +16,7 @@ from torch import Tensor
 from callbacks.stored_weights import StoredRole, newest_role
 from lightning_modules.config import MatchingStage
 from pipelines.config.schema import RunConfig
-from pipelines.origins import identity, load_teacher
+from pipelines.origins import codec_differences, identity, load_teacher, misfits
 from pipelines.resume import made_by
 from pipelines.run_directory import RunDirectory
 from streamchar.denoiser.adapter_config import AdapterConfig
@@ -104,6 +104,20 @@ def check_size(folder: Path, wanted: DenoiserConfig) -> None:
         raise InputError(f"student.weights={folder} is of another size: {'; '.join(wrong)}. Layers and experts are set "
                          "with student.layers, student.ffn and student.audio_ffn; all else must be as the teacher's, "
                          "the width too, which is that of the one orchestrator's c_a")
+
+
+def check_latents(cfg: RunConfig, directory: RunDirectory) -> None:
+    """Refuse first weights of the student that know other latents than this run's: of other codecs, or on another grid.
+
+    Raises:
+        InputError: naming all that differs.
+    """
+    export = Exported(str(cfg.student.weights))
+    wrong = codec_differences(export, directory) + misfits(cfg, export, {"codecs"})
+    if wrong:
+        raise InputError(f"student.weights={cfg.student.weights} was trained on other latents than this run's:\n  "
+                         + "\n  ".join(wrong) + "\nTake a model that was trained on this run's (in its own run: "
+                         f"data.latents={directory.stage('encode')}), or leave student.weights out")
 
 
 def _adapters(cfg: RunConfig, options: AdapterConfig, directory: RunDirectory, first: str | None, teacher: Denoiser

@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from callbacks.config import CallbackConfig, TrackingConfig
 from callbacks.step_logger import StepLogger
+from lightning_modules import optimizers
 from lightning_modules.config import DmdStage, OptimizerConfig, OrchestratorStage, RolloutStage, TeacherStage
 from lightning_modules.dmd_module import DmdModule
 from lightning_modules.orchestrator_module import OrchestratorModule
@@ -135,7 +136,7 @@ def build(stage: str, steps: int, kind: str, roles: str = "full", denoisers: lis
 
 def train(root: Path, stage: str, steps: int, kind: str = "adamw", loggers: Sequence[StepLogger] = (),
           pairs: int = 1, roles: str = "full", made: dict[str, Any] | None = None,
-          denoisers: list[Denoiser] | None = None, **trainer: Any) -> bool:
+          denoisers: list[Denoiser] | None = None, accumulate: int = 1, **trainer: Any) -> bool:
     """Train ``root/run/STAGE`` to ``steps`` or go on with it; whether it is complete."""
     folder = root / "run" / stage
     folder.mkdir(parents=True, exist_ok=True)
@@ -145,14 +146,18 @@ def train(root: Path, stage: str, steps: int, kind: str = "adamw", loggers: Sequ
     start = find_start(folder / "checkpoints", cfg.resume, settings)
     callbacks = CallbackConfig(TrackingConfig("off", "", finish_s=60), pointer=False, samples_every=0, probe_every=0)
     job = Fit(stage, folder, steps, cfg, callbacks, (0.5, 0), start, {"settings": settings, "config": "seed: 0\n"})
-    return fit(job, build(stage, 8, kind, roles, denoisers), SmallData(stage, pairs), loggers)
+    module = build(stage, 8, kind, roles, denoisers)
+    module.stage.accumulate = accumulate
+    return fit(job, module, SmallData(stage, pairs), loggers)
 
 
 def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     pairs = dict(pair.split("=", 1) for pair in sys.argv[3:])
-    words = ("resume", "strategy", "frozen", "precision", "kind", "activations", "roles")
+    words = ("resume", "strategy", "frozen", "precision", "kind", "activations", "roles", "products")
     values = {k: v if k in words else json.loads(v) for k, v in pairs.items()}
+    if values.pop("products", None) == "float32":  # Muon's, as on a processor without bfloat16
+        optimizers.fast_bfloat16 = lambda device: False
     complete = train(Path(sys.argv[1]), sys.argv[2], int(values.pop("steps")), **values)
     print("RESULT", json.dumps({"complete": complete}))
 

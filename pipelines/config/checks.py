@@ -143,10 +143,13 @@ def _roles(cfg: RunConfig) -> list[str]:
     for stage in [s for s in ("dmd", "rollout") if cfg.stage in (s, "all", "")]:
         if getattr(stages, stage).roles != "lora":
             continue
-        if cfg.trainer.strategy in ("fsdp2", "deepspeed"):
-            found.append(f"stages.{stage}.roles=lora shares the teacher's weights between roles, which "
-                         f"trainer.strategy={cfg.trainer.strategy} would share out once for each: use ddp, or "
-                         f"stages.{stage}.roles=full")
+        if cfg.trainer.strategy == "deepspeed":
+            found.append(f"stages.{stage}.roles=lora shares the teacher's weights between roles, but "
+                         "trainer.strategy=deepspeed has an engine with weights of its own for each: use fsdp2 or ddp, "
+                         f"or stages.{stage}.roles=full")
+        if cfg.trainer.strategy == "fsdp2" and cfg.trainer.frozen not in ("auto", "shard"):
+            found.append(f"stages.{stage}.roles=lora lays adapters on the teacher's weights, which must lie where the "
+                         f"roles' do: leave trainer.frozen={cfg.trainer.frozen} out, or use stages.{stage}.roles=full")
         if cfg.student.resized(cfg.denoiser) or cfg.student.weights:
             found.append(f"stages.{stage}.roles=lora lays adapters on the teacher's own weights, but student.* asks "
                          f"for another student: use stages.{stage}.roles=full, or leave student.* out")

@@ -18,10 +18,10 @@ def narrow(cfg: RunConfig) -> int:
 
 
 def samples(cfg: RunConfig, stage: str) -> int:
-    """Samples of a micro-batch on a rank; streams of a rollout are never split."""
+    """Samples of a micro-batch on a rank."""
     options = getattr(cfg.stages, stage)
     size = options.batch_size or cfg.data.batch_size
-    return size if stage == "rollout" else -(-size // max(options.accumulate, 1))
+    return -(-size // options.accumulate)
 
 
 def activation_bytes(cfg: RunConfig, shape: Geometry, stage: str, role: Role) -> Kept:
@@ -55,8 +55,10 @@ def copy_bytes(cfg: RunConfig, role: Role, model: torch.nn.Module, where: World)
     if role.average:
         return 0
     if where.sharding == "fsdp2" or (where.sharding == "ZeRO-3" and role.trained):
-        blocks = _largest_block(model)
-        return blocks * (2 * narrow(cfg) + (FP32 if role.trained else 0))
+        gathered = 2 * narrow(cfg) * _largest_block(model)
+        if not role.trained:
+            return gathered
+        return gathered + FP32 * (_adapters_of_a_block(role, model) if role.rank else _largest_block(model))
     if narrow(cfg) == 4 or not role.trained:
         return 0
     whole = sum(p.numel() for p in model.parameters())
@@ -64,6 +66,10 @@ def copy_bytes(cfg: RunConfig, role: Role, model: torch.nn.Module, where: World)
         return 2 * whole
     passes = 2 if cfg.trainer.activations == "keep" else 0
     return 2 * (passes * whole + sum(size for _, size, _ in role.parameters(model)))
+
+
+def _adapters_of_a_block(role: Role, model: torch.nn.Module) -> int:
+    return sum(size for name, size, _ in role.parameters(model) if name.startswith("blocks.0."))
 
 
 def _largest_block(model: torch.nn.Module) -> int:

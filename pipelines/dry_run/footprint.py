@@ -80,7 +80,7 @@ def _moments(cfg: RunConfig, stage: str, found: dict[str, RoleBytes], where: Wor
         before = held if options.accumulate > 1 else 0
         return step | {f"{stage}'s backward": max(before + kept, held + late)}
     student, critic = found["student"], found["critic"]
-    parts = options.accumulate > 1 if stage == "dmd" else options.every_chunk
+    parts = options.accumulate > 1 or (stage == "rollout" and options.every_chunk)
     before = held if parts else 0
     return step | {
         "student's backward": max(before + student.activations + found["teacher"].activations,

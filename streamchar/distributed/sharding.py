@@ -7,7 +7,8 @@ optimiser moves the float32 parts (pure bf16 weights would not move at the learn
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -61,8 +62,27 @@ class Sharding:
     frozen: bool = True
     offload_frozen: bool = False
 
+    def apply_all(self, models: Iterable[nn.Module]) -> None:
+        """Share out models of :data:`PLANS`, in place; every rank must do so.
+
+        Weights that several models hold (adapters' base) stay one tensor, of which a rank keeps one part. All of the
+        holders must then be shared out alike.
+        """
+        found = list(models)
+        held = Counter(p for model in found for p in model.parameters())
+        common = {p for p, holders in held.items() if holders > 1}
+        del held  # whole models are given up as they are shared out
+        parts: dict[nn.Parameter, nn.Parameter] = {}
+        for model in found:
+            places = [(module, name, p) for module in model.modules()
+                      for name, p in module.named_parameters(recurse=False) if p in common]
+            self.apply(model)
+            for module, name, p in places:
+                # FSDP2 looks for replaced parameters before its first pass, as after ``load_state_dict(assign=True)``.
+                setattr(module, name, parts.setdefault(p, getattr(module, name)))
+
     def apply(self, model: nn.Module) -> None:
-        """Share out a model of :data:`PLANS`, in place; every rank must do so."""
+        """Share out one model that has no weights in common with another."""
         learns = any(p.requires_grad for p in model.parameters())
         if not (self.trained if learns else self.frozen):
             return

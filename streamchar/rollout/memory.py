@@ -6,6 +6,7 @@ the same chunk number. Shape suffixes as in :mod:`streamchar.types`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from copy import copy
 from math import ceil
 from typing import Any
@@ -192,6 +193,25 @@ class StreamMemory:
         newest = torch.stack((torch.zeros_like(after), after), dim=1)[:, None]
         keep = 2 + int(self.window.recent_s / float(self.clock.chunk_seconds)) + 1
         self.trace = torch.cat((shifted, newest), dim=1)[:, -keep:]
+
+    def rows(self, at: slice) -> StreamMemory:
+        """Some of the streams, as a memory that goes on by itself; their texts stay shared."""
+        part = copy(self)
+        for name in _TENSORS:
+            setattr(part, name, getattr(self, name)[at])
+        part.transcripts = self.transcripts[at]
+        return part
+
+    @staticmethod
+    def together(parts: Sequence[StreamMemory]) -> StreamMemory:
+        """The streams of several memories at one chunk number as one memory; undoes :meth:`rows`."""
+        if len(parts) == 1:
+            return parts[0]
+        whole = copy(parts[0])
+        for name in _TENSORS:
+            setattr(whole, name, torch.cat([getattr(part, name) for part in parts]))
+        whole.transcripts = [t for part in parts for t in part.transcripts]
+        return whole
 
     def copy(self) -> StreamMemory:
         """The same streams with tensors and texts of their own."""

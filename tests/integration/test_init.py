@@ -27,7 +27,7 @@ from pipelines.resume import settings
 from pipelines.run import main
 from pipelines.run_directory import RunDirectory
 from streamchar.codecs.store import load_codec
-from streamchar.errors import CheckpointError
+from streamchar.errors import CheckpointError, InputError
 from streamchar.hub import Exported, from_pretrained
 
 SHORT = ("preset=tiny", "trainer.max_steps=1", "prepare.clips=4", "prepare.val_clips=1", "data.val_items=1",
@@ -114,6 +114,24 @@ def test_a_run_is_distilled_on_an_export_and_notices_another(root: Path, capsys:
     assert digest(directory, "dmd", cfg) != before
     with pytest.raises(CheckpointError, match="was trained beside the export .* give the init="):
         load_character(directory, cfg)
+
+
+def test_a_student_begins_as_an_export_of_the_same_latents_alone(root: Path, tmp_path: Path) -> None:
+    few = altered(root, tmp_path / "few", few_step=True)
+    cfg, directory = made(root, "dmd", f"student.weights={few}")
+    module = build_module("dmd", cfg, directory)
+    assert isinstance(module, DmdModule) and same(module.student, of_export(root, "denoiser"))
+
+    config = json.loads((few / "config.json").read_text())
+    config["codecs"]["audio_codec"]["fingerprint"] = "0123456789abcdef"
+    config["spec"]["clock"]["chunk_frames"] = 33
+    (few / "config.json").write_text(json.dumps(config))
+    with pytest.raises(InputError, match="other latents than this run's") as error:
+        build_module("dmd", cfg, directory)
+    for said in ("audio: mel 0123456789ab in the export, mel ", "clock.chunk_frames=33 in the export, 17 here",
+                 f"data.latents={directory.stage('encode')}"):
+        assert said in str(error.value)
+    assert "video: " not in str(error.value)
 
 
 @pytest.mark.slow

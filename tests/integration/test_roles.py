@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
+from torch.distributed.device_mesh import init_device_mesh
 
 from callbacks import checkpoint_files as files
 from pipelines.config.schema import RunConfig
@@ -17,13 +20,17 @@ from pipelines.roles import begin_roles, check_size, first_student, load_role, s
 from pipelines.run_directory import RunDirectory
 from streamchar.codecs.config import AudioCodecConfig, CodecConfig, VideoCodecConfig
 from streamchar.codecs.store import fit_codecs
-from streamchar.denoiser.model import Denoiser
+from streamchar.denoiser.adapters import adapted
+from streamchar.denoiser.model import Context, Denoiser
 from streamchar.denoiser.student_config import StudentConfig
+from streamchar.distributed.sharding import Sharding, open_up
 from streamchar.errors import CheckpointError, InputError
 from streamchar.hub.model_spec import ModelSpec
 from streamchar.hub.pretrained import export_character, from_pretrained
 from streamchar.rollout.stream import stream_chunks
+from streamchar.types import Latents
 from tests import tiny_models as tiny
+from tests.integration.test_strategies import assert_alike
 from tests.integration.test_strategies import train as train_apart
 from tests.small_stage import LORA, WORDS, train
 
@@ -138,9 +145,44 @@ def test_a_shallow_student_begins_with_blocks_spread_over_the_teachers() -> None
 
 
 @pytest.mark.slow
-def test_two_processes_train_adapters_as_one_checkpoint(tmp_path: Path) -> None:
-    weights = train_apart(tmp_path, "dmd", 2, "ddp", "roles=lora")["module"]["weights"]
+def test_two_processes_train_adapters_as_one_checkpoint_under_ddp_and_fsdp2(tmp_path: Path) -> None:
+    wanted = train_apart(tmp_path / "ddp", "dmd", 3, "ddp", "roles=lora")
+    weights = wanted["module"]["weights"]
     assert weights and all(".lora_" in name for name in weights)
+    train_apart(tmp_path / "fsdp2", "dmd", 2, "fsdp2", "roles=lora")
+    assert_alike(train_apart(tmp_path / "fsdp2", "dmd", 3, "fsdp2", "roles=lora"), wanted, exact=True)
+
+
+def test_a_base_that_is_shared_out_stays_one(tmp_path: Path) -> None:
+    """Adapters on blocks of FSDP2 (here over one rank): the frozen base has one part for all roles, and they learn as
+    they do on whole weights."""
+    torch.manual_seed(0)
+    teacher = tiny.denoiser().requires_grad_(False)
+    student, critic = (adapted(teacher, LORA, name) for name in ("student", "critic"))
+    plain = deepcopy(student)
+    dist.init_process_group("gloo", init_method=f"file://{tmp_path / 'store'}", rank=0, world_size=1)
+    try:
+        open_up(Latents, Context)
+        Sharding(init_device_mesh("cpu", (1,))).apply_all([student, critic, teacher])
+        wanted, found = (_gradients(model) for model in (plain, student))
+        whole = {name: value.full_tensor() for name, value in found.items()}  # type: ignore[attr-defined]
+    finally:
+        dist.destroy_process_group()
+    assert wanted and all(".lora_" in name for name in wanted)
+    torch.testing.assert_close(whole, wanted)
+    base = set(teacher.parameters())
+    for role in (student, critic):
+        assert {p for name, p in role.named_parameters() if ".lora_" not in name} == base
+        assert all(not p.requires_grad for p in base)
+
+
+def _gradients(model: Denoiser) -> dict[str, torch.Tensor]:
+    """Of one pass, and its parameters' by name."""
+    conditions = tiny.conditions()
+    made = model(tiny.latents(), torch.tensor([0.3, 0.8]), torch.ones(2, tiny.CLOCK.audio_latents, 32),
+                 model.encode_context(conditions), conditions.audio_time)
+    (made.video.square().mean() + made.audio.square().mean()).backward()
+    return {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
 
 
 def _differ(a: Denoiser, b: Denoiser) -> float:

@@ -231,7 +231,9 @@ def test_deepspeed_is_refused_where_its_engines_cannot_train() -> None:
 
 
 @pytest.mark.parametrize("words, said", [
-    ("dmd.roles=lora trainer.strategy=fsdp2 stage=dmd", "use ddp"),
+    ("stage=rollout rollout.accumulate=0", "stages.rollout.accumulate=0 must be at least 1"),
+    ("dmd.roles=lora trainer.strategy=deepspeed stage=dmd", "use fsdp2 or ddp"),
+    ("dmd.roles=lora trainer.strategy=fsdp2 trainer.frozen=offload stage=dmd", "leave trainer.frozen=offload out"),
     ("dmd.roles=lora student.layers=1 stage=dmd", "another student"),
     ("rollout.roles=lora stage=rollout", "give both the same"),
     ("dmd.roles=lora rollout.roles=lora rollout.lora.rank=8 stage=rollout", "lora differ"),

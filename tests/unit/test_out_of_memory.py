@@ -41,15 +41,16 @@ def test_the_role_is_named(room: object, name: str, said: str, monkeypatch: pyte
         train(build("dmd"), "dmd", 1)
 
 
-def advice(*words: str) -> str:
-    cfg = compose(parse(["preset=demo", "stage=dmd", *words]))
-    return memory_advice(cfg, "dmd")
+def advice(*words: str, stage: str = "dmd") -> str:
+    cfg = compose(parse(["preset=demo", f"stage={stage}", *words]))
+    return memory_advice(cfg, stage)
 
 
 def test_the_two_best_options_are_those_of_the_plan() -> None:
     said = advice("dmd.batch_size=16")
     assert said.index("trainer.activations=recompute") > 0 and "stages.dmd.accumulate=16" in said
     assert "trainer.strategy" not in said  # one process has nobody to share with
+    assert "stages.rollout.accumulate=16" in advice("rollout.batch_size=16", stage="rollout")
     # weights outweigh activations: sharing out and adapters come first
     said = advice("dmd.batch_size=1", "trainer.activations=recompute", "trainer.devices=8", "trainer.strategy=ddp",
                   "denoiser.width=768", "denoiser.heads=6", "denoiser.ffn=4096", "denoiser.audio_ffn=4096")
