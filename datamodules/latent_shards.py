@@ -51,19 +51,21 @@ class Clips(Sequence[LatentClip]):
     def __getitem__(self, number: Any) -> Any:
         if isinstance(number, slice):
             return [self[i] for i in range(*number.indices(len(self)))]
-        if not 0 <= number < len(self):
-            raise IndexError(f"clip {number} of {len(self)}")
-        found = self._kept.pop(number, None) or self._made(int(number))
+        number = int(number)
+        found = self._kept.pop(number, None) or self._made(number)
         while len(self._kept) >= KEPT_CLIPS:
             self._kept.pop(next(iter(self._kept)))
         self._kept[number] = found
         return found
 
     def _made(self, number: int) -> LatentClip:
+        if not 0 <= number < len(self):
+            raise IndexError(f"clip {number} of {len(self)}")
         at, size, back, record, video = (int(self._table.columns[name][number])
                                          for name in ("at", "size", "back", "record", "video"))
-        read = partial(self._maps.view, self._table.shard_of(number))
-        return LatentClip(number, read, (at - back, record), (at, size), bool(video))
+        shard = self._table.shard_of(number)
+        whole, read = partial(self._maps.whole, shard), partial(self._maps.view, shard)
+        return LatentClip(number, whole, read, (at - back, record), (at, size), bool(video))
 
 
 class LatentStore:
@@ -97,7 +99,7 @@ class LatentStore:
         if not len(self.table):
             raise DataError(f"{self.folder} holds no usable clip; run stage=encode again (data.shards=...)")
         self.clips = Clips(self.table, self.maps)
-        self._good = np.zeros(len(self.table), bool)
+        self._good = bytearray(len(self.table))  # 1: looked at and good
         self._bad: set[int] = set()
         self._check_values = sum(int(s["bytes"]) for s in self.index.shards) <= CHECKED_BYTES
 
@@ -133,7 +135,10 @@ class LatentStore:
 
     def members(self, group: str, clip: LatentClip, in_shard: bool = False) -> NDArray[np.uint32]:
         """Numbers of the clips of the same ``speaker`` or ``look``; see :meth:`ClipTable.members`."""
-        return self.table.members(group, clip.number, in_shard)
+        found = clip.members.get((group, in_shard))
+        if found is None:
+            found = clip.members[group, in_shard] = self.table.members(group, clip.number, in_shard)
+        return found
 
     def usable(self, clip: LatentClip) -> bool:
         """Check a clip's values once per process; a bad one is quarantined (logged, counted) and never used.
@@ -144,7 +149,7 @@ class LatentStore:
         if not self._good[clip.number] and clip.number not in self._bad:
             try:
                 clip.check(self._check_values)
-                self._good[clip.number] = True
+                self._good[clip.number] = 1
             except StorageError:
                 raise
             except DataError as error:
