@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from datamodules.bad_clips import BadClips
 from datamodules.clip_table import TABLE_NAME, ClipTable, shards_digest
 from datamodules.latent_clip import LatentClip
 from datamodules.latent_format import INDEX_NAME, LatentIndex
@@ -30,6 +31,8 @@ log = logging.getLogger(__name__)
 KEPT_CLIPS = 2048
 """Clips whose records stay parsed; the others are parsed again when they are met."""
 LISTED = 10
+GRACE = 10
+"""Bad clips up to which their share of those looked at says little."""
 CHECKED_BYTES = 32 << 30
 """Sets up to this size are looked at value by value. In larger ones a process meets a clip about once, and would read
 all its phases for the few chunks of an item; their values were checked when they were written."""
@@ -75,8 +78,9 @@ class LatentStore:
         folder: with ``shards.json``; the tars lie beside it or where it says.
         clock: of the run; must agree with the latents' rates.
         fingerprints: ``{"video": ..., "audio": ...}`` of the run's codecs; a missing or None entry is not checked.
-        max_bad_share: share of clips that may be quarantined.
+        max_bad_share: share of clips that may be quarantined, of the set and of those that were looked at.
         cache: of remote shards; None: as the environment says.
+        quarantine: jsonl file of the bad clips, shared by all processes of the run; None: each keeps its own list.
 
     Raises:
         DataError: if the folder or a shard is missing, empty, damaged beyond ``max_bad_share``, or made by other
@@ -84,14 +88,15 @@ class LatentStore:
     """
 
     def __init__(self, folder: Path, clock: ChunkClock, fingerprints: dict[str, str | None] | None = None,
-                 max_bad_share: float = 0.2, cache: ShardCache | None = None) -> None:
+                 max_bad_share: float = 0.2, cache: ShardCache | None = None,
+                 quarantine: Path | None = None) -> None:
         self.folder = Path(folder)
         self.max_bad_share = max_bad_share
         self.index = self._read_index()
         self._check_geometry(clock)
         self._check_fingerprints(fingerprints or {})
         self.maps = ShardMaps(self.index.base or str(self.folder), self.index.shards, cache)
-        self.quarantined: dict[str, str] = {}
+        self.bad = BadClips(quarantine)
         self._open_table()
 
     def _open_table(self) -> None:
@@ -101,6 +106,7 @@ class LatentStore:
         self.clips = Clips(self.table, self.maps)
         self._good = bytearray(len(self.table))  # 1: looked at and good
         self._bad: set[int] = set()
+        self._looked = 0
         self._check_values = sum(int(s["bytes"]) for s in self.index.shards) <= CHECKED_BYTES
 
     def __getstate__(self) -> dict[str, Any]:
@@ -110,6 +116,11 @@ class LatentStore:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._open_table()
+
+    @property
+    def quarantined(self) -> dict[str, str]:
+        """Key and reason of the clips that cannot be used, as far as they were met."""
+        return self.bad.reasons if len(self.bad) else {}
 
     @cached_property
     def sets(self) -> dict[str, tuple[int, int]]:
@@ -141,12 +152,13 @@ class LatentStore:
         return found
 
     def usable(self, clip: LatentClip) -> bool:
-        """Check a clip's values once per process; a bad one is quarantined (logged, counted) and never used.
+        """Check a clip's values once per process; a bad one is quarantined (logged, listed, counted), never used.
 
         Raises:
             DataError: when more than ``max_bad_share`` of the clips are bad, or the storage is gone.
         """
         if not self._good[clip.number] and clip.number not in self._bad:
+            self._looked += 1
             try:
                 clip.check(self._check_values)
                 self._good[clip.number] = 1
@@ -163,13 +175,18 @@ class LatentStore:
             key = clip.record.key
         except DataError:
             key = f"{shard}#{clip.number}"
-        self.quarantined[key] = why
-        log.warning("quarantined %s of %s: %s", key, shard, why)
+        self.bad.add(key, why, shard)
         total = sum(int(s["clips"]) for s in self.index.shards)
-        if len(self.quarantined) > self.max_bad_share * total:
+        self._check_share(len(self.bad), total)
+        if len(self._bad) > GRACE:
+            self._check_share(len(self._bad), self._looked)
+
+    def _check_share(self, bad: int, total: int) -> None:
+        """Stop where too many clips are bad, of the set or of those that this process has looked at."""
+        if bad > self.max_bad_share * total:
             listed = "; ".join(f"{k}: {v}" for k, v in list(self.quarantined.items())[-LISTED:])
-            raise DataError(f"{len(self.quarantined)} of {total} clips in {self.folder} are unusable, more than "
-                            f"data.max_bad_share={self.max_bad_share}; the last: {listed}")
+            raise DataError(f"{bad} of {total} clips in {self.folder} are unusable, more than data.max_bad_share="
+                            f"{self.max_bad_share}; repair the shards (stage=encode) or raise it; the last: {listed}")
 
     def _read_index(self) -> LatentIndex:
         path = self.folder / INDEX_NAME
@@ -223,7 +240,7 @@ class LatentStore:
         name = self.maps.name(shard)
         log.warning("%s is cut or damaged after %d of %d clips", name, found, expected)
         for lost in range(found, expected):
-            self.quarantined[f"{Path(name).name}#{lost}"] = "lost in a damaged shard"
-        if len(self.quarantined) > self.max_bad_share * sum(int(s["clips"]) for s in self.index.shards):
+            self.bad.add(f"{Path(name).name}#{lost}", "lost in a damaged shard", name)
+        if len(self.bad) > self.max_bad_share * sum(int(s["clips"]) for s in self.index.shards):
             raise DataError(f"latent shard {name} is cut: {found} of {expected} clips are readable; "
                             f"run stage=encode again")
