@@ -4,10 +4,11 @@
 
 Each figure is the median over rounds in which ours and the peer take turns, so that other load on the machine meets
 both. **Raw**: ``read_clips`` (tar, checks, pictures, sound, words) against bare PyAV decoding of the same files from
-memory, each in 1 or 2 processes. **Latents**: batches of composed items through a DataLoader against (a) one copy of
-the very same bytes from the mapped tars into the batch, through the same DataLoader, and (b) plain ``webdataset`` that
-reads the same tars and cuts one chunk with its conditions from each clip. Sizes: ``grid`` 8 x 9 x 12 x 12 and
-``production`` 48 x 9 x 32 x 32 latents a chunk; values are random.
+memory, each in 1 or 2 processes. **Latents**: batches of composed items through a DataLoader against three peers in the
+same DataLoader: (a) the very same bytes read from the tars (``pread``, out of the page cache) and copied once into the
+batch; (b) that copy alone, from views that lie ready in mapped tars; (c) plain ``webdataset`` that reads the same tars
+and cuts one chunk with its conditions from each clip. Sizes: ``grid`` 8 x 9 x 12 x 12 and ``production``
+48 x 9 x 32 x 32 latents a chunk; values are random.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import io
 import itertools
 import math
 import multiprocessing
+import os
 import platform
 import resource
 import statistics
@@ -53,6 +55,8 @@ WINDOW = WindowConfig(sink_latents=3, motion_latents=5, past_audio_s=0.32, ancho
 SIZES = {"grid": ((8, 9, 12, 12), 96, 120), "production": ((48, 9, 32, 32), 128, 24)}
 """Chunk, audio channels, clips of each set."""
 CLIP_S = 6.0
+LARGE_SPAN = 1 << 16
+"""Bytes above which the peer reads only the runs of an array that it needs."""
 BATCH = 8
 
 
@@ -184,10 +188,14 @@ def _clip(number: int, chunk: Sequence[int], channels: int, offsets: list[int]) 
 
 
 class Copies(IterableDataset):
-    """Batches that are one copy of bytes that lie ready in mapped tars: what no loader can save."""
+    """Batches that are one copy of bytes that lie ready in mapped tars: what no loader can save.
 
-    def __init__(self, batches: list[list[ChunkItem]]) -> None:
+    With ``files`` every array is read from its tar first.
+    """
+
+    def __init__(self, batches: list[list[ChunkItem]], files: Files | None = None) -> None:
         self.batches = [[_arrays(item) for item in items] for items in batches]
+        self.read = [[[files.reader(a) for a in arrays] for arrays in batch] for batch in self.batches] if files else []
         whole = _arrays_of_whole(batches)
         self.shapes = [a.shape for a in whole]
 
@@ -197,11 +205,37 @@ class Copies(IterableDataset):
         for number in itertools.count(first, step):
             batch = self.batches[number % len(self.batches)]
             out = [torch.empty(len(batch), *shape) for shape in self.shapes]
+            if self.read:
+                batch = [[read() for read in row] for row in self.read[number % len(self.read)]]
             for i, arrays in enumerate(batch):
                 for target, array in zip(out, arrays, strict=True):
                     if array is not None:
                         target[i, :len(array)] = torch.from_numpy(array)
             yield out
+
+
+class Files:
+    """Reads arrays, which are views into mapped tars, from the tars' files."""
+
+    def __init__(self, store: LatentStore) -> None:
+        self.tars = [(store.maps.whole(s), os.open(store.maps.name(s), os.O_RDONLY))
+                     for s in range(len(store.index.shards))]
+
+    def reader(self, array: np.ndarray | None) -> Callable[[], np.ndarray | None]:
+        """What reads it again: in one piece, or only the runs that are used where the piece is large and mostly not.
+
+        Sounds that were joined from several clips are not read: they are in memory already.
+        """
+        for blob, file in self.tars if array is not None and array.size else ():
+            at = array.ctypes.data - blob.ctypes.data
+            if 0 <= at < len(blob):
+                span = sum((n - 1) * s for n, s in zip(array.shape, array.strides, strict=True)) + array.itemsize
+                step, run = array.strides[0], array[0].nbytes
+                if span <= max(array.nbytes, LARGE_SPAN):
+                    return lambda: np.ndarray(array.shape, array.dtype, os.pread(file, span, at), 0, array.strides)
+                return lambda: np.frombuffer(b"".join([os.pread(file, run, at + i * step) for i in range(len(array))]),
+                                             array.dtype).reshape(array.shape)
+        return lambda: array
 
 
 def _arrays(item: ChunkItem) -> list[np.ndarray | None]:
@@ -227,7 +261,8 @@ def latent_rows(name: str, store: LatentStore, workers: int, rounds: int) -> Non
         store.usable(store.clips[number])
     plan = [[items.item(p) for p in range(b * BATCH, (b + 1) * BATCH)] for b in range(40)]
     streams = {kind: iter(DataLoader(data, batch_size=None, num_workers=workers, collate_fn=as_it_is))
-               for kind, data in (("ours", ours), ("copy", Copies(plan)), ("web", Webdataset(store.folder)))}
+               for kind, data in (("ours", ours), ("read", Copies(plan, Files(store))), ("copy", Copies(plan)),
+                                  ("web", Webdataset(store.folder)))}
     batches = 48 if name == "production" else 240  # many more than workers hold ready
 
     def take(kind: str, count: int) -> float:
@@ -235,8 +270,9 @@ def latent_rows(name: str, store: LatentStore, workers: int, rounds: int) -> Non
 
     for kind in streams:
         take(kind, 2 * max(workers, 1))  # processes are up, what they had prefetched is used
-    compare(f"latents, {name}: one copy of the same bytes", workers, "items/s", lambda: take("ours", batches),
-            lambda: take("copy", batches), rounds)
+    for kind, title in (("read", "the same bytes read and copied"), ("copy", "the copy alone")):
+        compare(f"latents, {name}: {title}", workers, "items/s", lambda: take("ours", batches),
+                lambda kind=kind: take(kind, batches), rounds)
     compare(f"latents, {name}: plain webdataset", workers, "items/s", lambda: take("ours", batches),
             lambda: take("web", 24), rounds)
 

@@ -6,6 +6,7 @@ history.
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Sequence
 
@@ -22,32 +23,54 @@ from streamchar.window import WindowConfig
 # Latents are read-only views into shards; torch warns that they could be written through its tensors, which none is.
 warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
 
+SMALL_ROW = 1 << 15
+"""Values up to which rows are gathered before they are converted."""
+
 
 def stack(arrays: Sequence[np.ndarray | None], shape: tuple[int, ...]) -> Tensor:
-    """Stack to (B, *shape) float32 with one copy, which converts; None becomes zeros."""
+    """Stack to (B, *shape) float32; None becomes zeros.
+
+    Large rows are copied once, which converts. Small ones are gathered as they are and converted together: a call per
+    row would cost more than its bytes.
+    """
+    if math.prod(shape) <= SMALL_ROW and any(a is not None for a in arrays):
+        return torch.from_numpy(_gathered(arrays, shape)).float()
     out = torch.empty(len(arrays), *shape)
-    for i, array in enumerate(arrays):
+    for row, array in zip(out.unbind(), arrays, strict=True):
         if array is None:
-            out[i].zero_()
+            row.zero_()
         else:
-            out[i].copy_(torch.from_numpy(array))
+            row.copy_(torch.from_numpy(array))
     return out
 
 
-def right_align(arrays: Sequence[np.ndarray], size: int, channels: int) -> tuple[Tensor, Tensor]:
-    """Sounds (T, Ca) -> (B, size, Ca) with the newest latent last, and the mask (B, size) of what is real."""
-    out = np.zeros((len(arrays), size, channels), dtype=arrays[0].dtype)
-    mask = np.zeros((len(arrays), size), dtype=bool)
-    for row, real, array in zip(out, mask, arrays, strict=True):
-        if len(array):
-            row[size - len(array):] = array
-            real[size - len(array):] = True
+def _gathered(arrays: Sequence[np.ndarray | None], shape: tuple[int, ...]) -> np.ndarray:
+    out = np.empty((len(arrays), *shape), next(a.dtype for a in arrays if a is not None))
+    for row, array in zip(out, arrays, strict=True):
+        row[...] = 0 if array is None else array
+    return out
+
+
+def right_align(groups: Sequence[tuple[int, Sequence[np.ndarray]]], channels: int) -> tuple[Tensor, Tensor]:
+    """Sounds (T, Ca), each group with its slots -> (B, all slots, Ca) and the mask (B, all slots) of what is real.
+
+    The groups lie one after the other, in each the newest latent last.
+    """
+    rows, slots = len(groups[0][1]), sum(size for size, _ in groups)
+    out = np.zeros((rows, slots, channels), groups[0][1][0].dtype)
+    mask = np.zeros((rows, slots), bool)
+    end = 0
+    for size, arrays in groups:
+        end += size
+        for row, real, array in zip(out, mask, arrays, strict=True):
+            row[end - len(array):end] = array
+            real[end - len(array):end] = True
     return torch.from_numpy(out).float(), torch.from_numpy(mask)
 
 
 def present(arrays: Sequence[np.ndarray | None]) -> Tensor:
     """(B,) bool: which are there."""
-    return torch.tensor([a is not None for a in arrays])
+    return torch.from_numpy(np.array([a is not None for a in arrays]))
 
 
 class ChunkCollate:
@@ -87,8 +110,8 @@ class ChunkCollate:
         w, clock = self.window, self.clock
         refs, motions = [i.ref for i in items], [i.motion for i in items]
         sinks, pasts = [i.sink for i in items], [i.past for i in items]
-        anchor, anchor_mask = right_align([i.anchor for i in items], w.anchor_latents(clock), self.audio_channels)
-        recent, recent_mask = right_align([i.recent for i in items], w.recent_latents(clock), self.audio_channels)
+        history, history_mask = right_align([(w.anchor_latents(clock), [i.anchor for i in items]),
+                                             (w.recent_latents(clock), [i.recent for i in items])], self.audio_channels)
         return Conditions(
             ref=stack(refs, self.group(1)), has_ref=present(refs),
             motion=stack(motions, self.group(w.motion_latents)), has_motion=present(motions),
@@ -98,7 +121,7 @@ class ChunkCollate:
             todo=pack_text([i.text.todo for i in items], w.max_todo, self.width, "left"),
             has_text=torch.ones(len(items), dtype=torch.bool),
             cursor=torch.tensor([i.text.cursor for i in items], dtype=torch.float32),
-            history=torch.cat([anchor, recent], 1), history_mask=torch.cat([anchor_mask, recent_mask], 1),
+            history=history, history_mask=history_mask,
             history_time=torch.stack([t[0] for t in times]), audio_time=torch.stack([t[1] for t in times]))
 
     def _times_of(self, k: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -8,16 +8,18 @@ belong to the training step.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
 from datamodules.config import DataConfig
+from datamodules.draws import Draws
 from datamodules.latent_clip import LatentClip
 from datamodules.latent_shards import LatentStore
 from datamodules.mixture import MixedOrder, mixed_order
-from datamodules.order import GlobalOrder, rng_at
+from datamodules.order import GlobalOrder
 from datamodules.partners import Partners
-from datamodules.past import own_words, past_of
+from datamodules.past import past_of
 from streamchar.clock import ChunkClock
 from streamchar.errors import DataError
 from streamchar.transcript import SplitText, TextUnits, Transcript, Word, split_transcript, word_position_at
@@ -26,8 +28,7 @@ from streamchar.window import WindowConfig
 REPLACEMENTS = 100
 
 
-@dataclass(frozen=True)
-class Place:
+class Place(NamedTuple):
     """A chunk of a clip: phase offset number, chunk number in that phase, and the role it plays."""
 
     clip: LatentClip
@@ -37,7 +38,7 @@ class Place:
     quiet: bool
 
 
-@dataclass
+@dataclass(slots=True)
 class ChunkItem:
     """One item before collation, arrays as stored; None stands for a group that is missing.
 
@@ -92,6 +93,10 @@ class ItemComposer:
         self.units = CachedUnits(units)
         self.with_video = with_video
         self.chunk_s = float(clock.chunk_seconds)
+        self.draws = Draws(seed)
+        self._audio_starts: dict[int, int] = {}
+        self._carried = clock.audio_latents
+        self._sizes = window.anchor_latents(clock), window.recent_latents(clock), window.past_latents(clock)
         self.order = self._order(self._visits(speech or not with_video))
         store.tell_window(self.order.window)
         self.partners = Partners(store, clock, cfg, in_shard=self.order.windowed)
@@ -126,60 +131,54 @@ class ItemComposer:
 
     def item(self, position: int) -> ChunkItem:
         """The item at a position of the global order."""
-        rng = rng_at(self.seed, position)
+        rng = self.draws.at(position)
         clip = self.clip_at(position, rng)
         return self.compose(self.choose(clip, rng), position, rng)
 
     def start(self, place: Place) -> float:
         """Second of the clip at which the place's chunk starts."""
-        return place.clip.record.phases[place.phase].offset / self.clock.fps + place.chunk * self.chunk_s
+        return place.clip.facts(self.clock).origins[place.phase] + place.chunk * self.chunk_s
 
     def choose(self, clip: LatentClip, rng: np.random.Generator) -> Place:
         """Draw the role (first, quiet, neither) and a chunk that can play it."""
+        facts = clip.facts(self.clock)
         first, quiet = bool(rng.random() < self.cfg.first_chunk_p), bool(rng.random() < self.cfg.quiet_p)
         if quiet:
             phase = self.partners.phase(rng)
-            spoken = self.spoken_chunks(clip, phase)
-            return Place(clip, phase, int(rng.integers(spoken, clip.record.phases[phase].chunks)), first, True)
+            chunk = rng.integers(facts.spoken[phase], clip.record.phases[phase].chunks)
+            return Place(clip, phase, int(chunk), first, True)
         if first:
             return Place(clip, self._first_phase(clip, rng), 0, True, False)
-        phases = range(1 if self.cfg.chunk_starts == "grid" else len(clip.record.phases))
-        counts = [max(self.spoken_chunks(clip, p) - 1, 1) for p in phases]
+        spoken = facts.spoken[:1] if self.cfg.chunk_starts == "grid" else facts.spoken
+        counts = [max(s - 1, 1) for s in spoken]
         at = int(rng.integers(sum(counts)))
-        for phase, count in zip(phases, counts, strict=True):
+        for phase, count in enumerate(counts):
             if at < count:
                 return Place(clip, phase, at + 1, False, False)
             at -= count
         raise AssertionError("unreachable: counts cover every draw")
-
-    def spoken_chunks(self, clip: LatentClip, phase: int) -> int:
-        """Chunks of a phase that start before the last word's end; at least one more is always stored."""
-        origin = clip.record.phases[phase].offset / self.clock.fps
-        count = int(np.ceil((clip.record.speech_end - origin) / self.chunk_s - 1e-9))
-        return min(max(count, 0), clip.record.phases[phase].chunks - 1)
 
     def _first_phase(self, clip: LatentClip, rng: np.random.Generator) -> int:
         """Mostly the clip's start; a stream may also begin at an offset that cuts no word."""
         if rng.random() >= self.cfg.first_phase_p:
             return 0
         phase = self.partners.phase(rng)
-        t = clip.record.phases[phase].offset / self.clock.fps
+        t = clip.facts(self.clock).origins[phase]
         return 0 if any(w.start < t < w.end for w in clip.record.timed) else phase
 
     def compose(self, place: Place, position: int, rng: np.random.Generator) -> ChunkItem:
         """Build the item of a place."""
-        clip, clock = place.clip, self.clock
-        begin = self.start(place)
+        clip, begin = place.clip, self.start(place)
+        anchor_size, _, past_size = self._sizes
         stream = clip.audio(place.phase)
-        at = clock.audio_start(place.chunk)
-        audio = stream[at:at + clock.audio_latents]
+        at = self._audio_start(place.chunk)
+        audio = stream[at:at + self._carried]
         wanted = 0 if place.first else self._recent_length(rng)
         past = past_of(clip, place.phase, at, wanted, self.partners, rng)
-        words = past.words if not place.first else ([] if place.quiet else own_words(clip, begin))
+        words = [] if place.first and place.quiet else past.words  # a first chunk has none but the clip's own
         text, pointer = self._text(place, words, begin, begin if place.first else past.begin, rng)
-        anchor = self.partners.anchor(clip, self.window.anchor_latents(clock), rng, (begin, begin + self.chunk_s))
-        tp = self.window.past_latents(clock)
-        own_past = stream[at - tp:at] if tp and not place.first and at >= tp else None
+        anchor = self.partners.anchor(clip, anchor_size, rng, (begin, begin + self.chunk_s))
+        own_past = stream[at - past_size:at] if past_size and not place.first and at >= past_size else None
         item = ChunkItem(place, position, None, audio, None, None, None, own_past, anchor, past.audio, text, pointer,
                          words, self.store.set_of(clip) if self.cfg.mix else "")
         if self.with_video and clip.has_video:
@@ -195,8 +194,15 @@ class ItemComposer:
             item.motion = video[place.chunk - 1][:, -self.window.motion_latents:]
             item.sink = self.partners.sink(place.clip, place.phase, self.window.sink_latents, rng)
 
+    def _audio_start(self, chunk: int) -> int:
+        """First audio latent of a chunk, from the clock's exact fractions, remembered."""
+        found = self._audio_starts.get(chunk)
+        if found is None:
+            found = self._audio_starts[chunk] = self.clock.audio_start(chunk)
+        return found
+
     def _recent_length(self, rng: np.random.Generator) -> int:
-        most = self.window.recent_latents(self.clock)
+        most = self._sizes[1]
         return most if rng.random() < self.cfg.history_full_p else int(rng.integers(most + 1))
 
     def _text(self, place: Place, words: list[Word], begin: float, window_begin: float,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from functools import cached_property
 from typing import Any
@@ -10,10 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from datamodules.clip_facts import ClipFacts
 from datamodules.latent_format import ClipRecord, tensor_places
+from streamchar.clock import ChunkClock
 from streamchar.errors import DataError
 
 Read = Callable[[int, int], NDArray[np.uint8]]
+Whole = Callable[[], NDArray[np.uint8]]
 
 
 def all_finite(values: np.ndarray) -> bool:
@@ -28,17 +30,20 @@ class LatentClip:
 
     Args:
         number: in the set.
-        read: bytes (begin, size) of the clip's shard.
+        whole: all bytes of the clip's shard.
+        read: bytes (begin, size) of it.
         record: (begin, size) of the JSON record.
         tensors: (begin, size) of the safetensors blob.
         has_video: whether there are pictures.
     """
 
-    def __init__(self, number: int, read: Read, record: tuple[int, int], tensors: tuple[int, int],
-                 has_video: bool) -> None:
+    def __init__(self, number: int, whole: Whole, read: Read, record: tuple[int, int],
+                 tensors: tuple[int, int], has_video: bool) -> None:
         self.number, self.has_video = number, has_video
-        self._read, self._record, self._at = read, record, tensors
+        self._whole, self._read, self._record, self._at = whole, read, record, tensors
         self._places: dict[str, Any] | None = None
+        self._facts: ClipFacts | None = None
+        self.members: dict[tuple[str, bool], NDArray[np.uint32]] = {}  # see LatentStore.members
 
     @cached_property
     def record(self) -> ClipRecord:
@@ -60,6 +65,12 @@ class LatentClip:
         """(latents, Ca) of a phase, from its offset on."""
         return self._tensor(f"audio.{phase}")
 
+    def facts(self, clock: ChunkClock) -> ClipFacts:
+        """What follows from the record and the run's clock (one per process), worked out once."""
+        if self._facts is None:
+            self._facts = ClipFacts.of(self.record, len(self.audio(0)), clock)
+        return self._facts
+
     def check(self, values: bool = True) -> None:
         """Look at the record, the tensors' places and, with ``values``, at every value.
 
@@ -72,8 +83,11 @@ class LatentClip:
                 raise DataError(f"clip {key} has NaN or infinite latents in {name}; run stage=encode again")
 
     def _located(self) -> dict[str, Any]:
+        """Type, shape and first byte in the shard of each tensor."""
         if self._places is None:
-            self._places = tensor_places(self._read(*self._at))
+            begin = self._at[0]
+            inside = tensor_places(self._read(*self._at))
+            self._places = {name: (dtype, shape, begin + at) for name, (dtype, shape, at) in inside.items()}
         return self._places
 
     def _tensor(self, name: str) -> np.ndarray:
@@ -81,4 +95,4 @@ class LatentClip:
             dtype, shape, at = self._located()[name]
         except KeyError:
             raise DataError(f"clip {self.record.key} has no {name}; run stage=encode again") from None
-        return np.frombuffer(self._read(*self._at), dtype=dtype, count=math.prod(shape), offset=at).reshape(shape)
+        return np.ndarray(shape, dtype, self._whole(), at)

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from datamodules.bad_clips import BadClips
 from datamodules.clip_table import TABLE_NAME, ClipTable, shards_digest
 from datamodules.latent_clip import LatentClip
 from datamodules.latent_format import INDEX_NAME, LatentIndex
@@ -30,6 +31,8 @@ log = logging.getLogger(__name__)
 KEPT_CLIPS = 2048
 """Clips whose records stay parsed; the others are parsed again when they are met."""
 LISTED = 10
+GRACE = 10
+"""Bad clips up to which their share of those looked at says little."""
 CHECKED_BYTES = 32 << 30
 """Sets up to this size are looked at value by value. In larger ones a process meets a clip about once, and would read
 all its phases for the few chunks of an item; their values were checked when they were written."""
@@ -51,19 +54,21 @@ class Clips(Sequence[LatentClip]):
     def __getitem__(self, number: Any) -> Any:
         if isinstance(number, slice):
             return [self[i] for i in range(*number.indices(len(self)))]
-        if not 0 <= number < len(self):
-            raise IndexError(f"clip {number} of {len(self)}")
-        found = self._kept.pop(number, None) or self._made(int(number))
+        number = int(number)
+        found = self._kept.pop(number, None) or self._made(number)
         while len(self._kept) >= KEPT_CLIPS:
             self._kept.pop(next(iter(self._kept)))
         self._kept[number] = found
         return found
 
     def _made(self, number: int) -> LatentClip:
+        if not 0 <= number < len(self):
+            raise IndexError(f"clip {number} of {len(self)}")
         at, size, back, record, video = (int(self._table.columns[name][number])
                                          for name in ("at", "size", "back", "record", "video"))
-        read = partial(self._maps.view, self._table.shard_of(number))
-        return LatentClip(number, read, (at - back, record), (at, size), bool(video))
+        shard = self._table.shard_of(number)
+        whole, read = partial(self._maps.whole, shard), partial(self._maps.view, shard)
+        return LatentClip(number, whole, read, (at - back, record), (at, size), bool(video))
 
 
 class LatentStore:
@@ -73,8 +78,9 @@ class LatentStore:
         folder: with ``shards.json``; the tars lie beside it or where it says.
         clock: of the run; must agree with the latents' rates.
         fingerprints: ``{"video": ..., "audio": ...}`` of the run's codecs; a missing or None entry is not checked.
-        max_bad_share: share of clips that may be quarantined.
+        max_bad_share: share of clips that may be quarantined, of the set and of those that were looked at.
         cache: of remote shards; None: as the environment says.
+        quarantine: jsonl file of the bad clips, shared by all processes of the run; None: each keeps its own list.
 
     Raises:
         DataError: if the folder or a shard is missing, empty, damaged beyond ``max_bad_share``, or made by other
@@ -82,14 +88,15 @@ class LatentStore:
     """
 
     def __init__(self, folder: Path, clock: ChunkClock, fingerprints: dict[str, str | None] | None = None,
-                 max_bad_share: float = 0.2, cache: ShardCache | None = None) -> None:
+                 max_bad_share: float = 0.2, cache: ShardCache | None = None,
+                 quarantine: Path | None = None) -> None:
         self.folder = Path(folder)
         self.max_bad_share = max_bad_share
         self.index = self._read_index()
         self._check_geometry(clock)
         self._check_fingerprints(fingerprints or {})
         self.maps = ShardMaps(self.index.base or str(self.folder), self.index.shards, cache)
-        self.quarantined: dict[str, str] = {}
+        self.bad = BadClips(quarantine)
         self._open_table()
 
     def _open_table(self) -> None:
@@ -97,8 +104,9 @@ class LatentStore:
         if not len(self.table):
             raise DataError(f"{self.folder} holds no usable clip; run stage=encode again (data.shards=...)")
         self.clips = Clips(self.table, self.maps)
-        self._good = np.zeros(len(self.table), bool)
+        self._good = bytearray(len(self.table))  # 1: looked at and good
         self._bad: set[int] = set()
+        self._looked = 0
         self._check_values = sum(int(s["bytes"]) for s in self.index.shards) <= CHECKED_BYTES
 
     def __getstate__(self) -> dict[str, Any]:
@@ -108,6 +116,11 @@ class LatentStore:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._open_table()
+
+    @property
+    def quarantined(self) -> dict[str, str]:
+        """Key and reason of the clips that cannot be used, as far as they were met."""
+        return self.bad.reasons if len(self.bad) else {}
 
     @cached_property
     def sets(self) -> dict[str, tuple[int, int]]:
@@ -133,18 +146,22 @@ class LatentStore:
 
     def members(self, group: str, clip: LatentClip, in_shard: bool = False) -> NDArray[np.uint32]:
         """Numbers of the clips of the same ``speaker`` or ``look``; see :meth:`ClipTable.members`."""
-        return self.table.members(group, clip.number, in_shard)
+        found = clip.members.get((group, in_shard))
+        if found is None:
+            found = clip.members[group, in_shard] = self.table.members(group, clip.number, in_shard)
+        return found
 
     def usable(self, clip: LatentClip) -> bool:
-        """Check a clip's values once per process; a bad one is quarantined (logged, counted) and never used.
+        """Check a clip's values once per process; a bad one is quarantined (logged, listed, counted), never used.
 
         Raises:
             DataError: when more than ``max_bad_share`` of the clips are bad, or the storage is gone.
         """
         if not self._good[clip.number] and clip.number not in self._bad:
+            self._looked += 1
             try:
                 clip.check(self._check_values)
-                self._good[clip.number] = True
+                self._good[clip.number] = 1
             except StorageError:
                 raise
             except DataError as error:
@@ -158,13 +175,18 @@ class LatentStore:
             key = clip.record.key
         except DataError:
             key = f"{shard}#{clip.number}"
-        self.quarantined[key] = why
-        log.warning("quarantined %s of %s: %s", key, shard, why)
+        self.bad.add(key, why, shard)
         total = sum(int(s["clips"]) for s in self.index.shards)
-        if len(self.quarantined) > self.max_bad_share * total:
+        self._check_share(len(self.bad), total)
+        if len(self._bad) > GRACE:
+            self._check_share(len(self._bad), self._looked)
+
+    def _check_share(self, bad: int, total: int) -> None:
+        """Stop where too many clips are bad, of the set or of those that this process has looked at."""
+        if bad > self.max_bad_share * total:
             listed = "; ".join(f"{k}: {v}" for k, v in list(self.quarantined.items())[-LISTED:])
-            raise DataError(f"{len(self.quarantined)} of {total} clips in {self.folder} are unusable, more than "
-                            f"data.max_bad_share={self.max_bad_share}; the last: {listed}")
+            raise DataError(f"{bad} of {total} clips in {self.folder} are unusable, more than data.max_bad_share="
+                            f"{self.max_bad_share}; repair the shards (stage=encode) or raise it; the last: {listed}")
 
     def _read_index(self) -> LatentIndex:
         path = self.folder / INDEX_NAME
@@ -218,7 +240,7 @@ class LatentStore:
         name = self.maps.name(shard)
         log.warning("%s is cut or damaged after %d of %d clips", name, found, expected)
         for lost in range(found, expected):
-            self.quarantined[f"{Path(name).name}#{lost}"] = "lost in a damaged shard"
-        if len(self.quarantined) > self.max_bad_share * sum(int(s["clips"]) for s in self.index.shards):
+            self.bad.add(f"{Path(name).name}#{lost}", "lost in a damaged shard", name)
+        if len(self.bad) > self.max_bad_share * sum(int(s["clips"]) for s in self.index.shards):
             raise DataError(f"latent shard {name} is cut: {found} of {expected} clips are readable; "
                             f"run stage=encode again")

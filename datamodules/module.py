@@ -50,6 +50,8 @@ class LatentDataModule(L.LightningDataModule):
         fingerprints: of the run's codecs, checked against the latents'.
         batch_size: items per rank and step; 0 = ``cfg.batch_size``.
         rollout_chunks: chunks that transcripts must outlast; None = ``cfg.rollout_chunks``.
+        quarantine: folder of ``quarantine_train.jsonl`` and ``quarantine_val.jsonl``, the clips that this start of the
+            stage could not use (key, reason, file); None keeps no file.
 
     Raises:
         InputError: for an unknown kind; DataError from ``setup`` where the latents cannot be used.
@@ -57,17 +59,22 @@ class LatentDataModule(L.LightningDataModule):
 
     def __init__(self, cfg: DataConfig, folder: Path, clock: ChunkClock, window: WindowConfig, units: TextUnits,
                  kind: str, seed: int = 0, fingerprints: dict[str, str | None] | None = None, batch_size: int = 0,
-                 rollout_chunks: int | None = None) -> None:
+                 rollout_chunks: int | None = None, quarantine: Path | None = None) -> None:
         super().__init__()
         if kind not in KINDS:
             raise InputError(f"no items for stage {kind!r}; there are {', '.join(KINDS)}")
         self.cfg, self.folder, self.clock, self.window, self.units = cfg, Path(folder), clock, window, units
         self.kind, self.seed, self.fingerprints = kind, seed, fingerprints
         self.batch_size = batch_size or cfg.batch_size
-        self.rollout_chunks = rollout_chunks
+        self.rollout_chunks, self.quarantine = rollout_chunks, quarantine
         self.cursor = Cursor()
         self.train_items: ItemComposer | None = None
         self.val_items: ItemComposer | None = None
+
+    def prepare_data(self) -> None:
+        """Begin the lists of bad clips anew; Lightning calls it on one process per machine, before any ``setup``."""
+        for path in filter(None, map(self._listed, ("train", "val"))):
+            path.unlink(missing_ok=True)
 
     def setup(self, stage: str | None = None) -> None:
         """Open the latents; called by the Trainer, harmless when repeated."""
@@ -84,6 +91,12 @@ class LatentDataModule(L.LightningDataModule):
     def advance(self, local_samples: int) -> None:
         """Count the samples that this rank's step has finished; every rank calls it with the same number."""
         self.cursor.consumed += local_samples * self._share().world
+
+    @property
+    def quarantined(self) -> int:
+        """Clips that the ranks and their workers could not use since this start of the stage."""
+        stores = {id(items.store): items.store for items in (self.train_items, self.val_items) if items is not None}
+        return sum(len(store.bad) for store in stores.values())
 
     @property
     def consumed(self) -> int:
@@ -138,7 +151,11 @@ class LatentDataModule(L.LightningDataModule):
         return spoken_clips(self.val_items, self._shapes(self.val_items), count)
 
     def _open(self, split: str) -> LatentStore:
-        return LatentStore(self.folder / split, self.clock, self.fingerprints, self.cfg.max_bad_share)
+        return LatentStore(self.folder / split, self.clock, self.fingerprints, self.cfg.max_bad_share,
+                           quarantine=self._listed(split))
+
+    def _listed(self, split: str) -> Path | None:
+        return self.quarantine and self.quarantine / f"quarantine_{split}.jsonl"
 
     def _composer(self, store: LatentStore, seed: int, with_video: bool | None = None) -> ItemComposer:
         video = self.kind != "orchestrator" if with_video is None else with_video

@@ -10,6 +10,7 @@ process some megabytes, and going on in the middle costs as little as starting.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from typing import NamedTuple
 
 import numpy as np
@@ -39,7 +40,7 @@ class _Epoch(NamedTuple):
     """Shards in this epoch's order, and the position at which each window of them begins."""
 
     shards: NDArray[np.int64]
-    begins: NDArray[np.int64]
+    begins: list[int]
 
 
 class GlobalOrder:
@@ -77,7 +78,7 @@ class GlobalOrder:
         """The clip at ``position`` (any non-negative integer)."""
         epoch, at = divmod(position, self.epoch_length)
         begins = self._epoch(epoch).begins
-        window = int(np.searchsorted(begins, at, side="right")) - 1
+        window = bisect_right(begins, at) - 1
         return int(self._window(epoch, window)[at - begins[window]])
 
     def _epoch(self, epoch: int) -> _Epoch:
@@ -85,7 +86,7 @@ class GlobalOrder:
             _make_room(self._epochs, 2)
             shards = rng_at(self.seed, epoch, _EPOCH_STREAM).permutation(len(self._lengths))
             sums = np.add.reduceat(self._lengths[shards], np.arange(0, len(shards), self.window))
-            self._epochs[epoch] = _Epoch(shards, np.concatenate([[0], np.cumsum(sums)[:-1]]))
+            self._epochs[epoch] = _Epoch(shards, [0, *np.cumsum(sums)[:-1].tolist()])
         return self._epochs[epoch]
 
     def _window(self, epoch: int, window: int) -> NDArray[np.uint32]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -45,7 +46,7 @@ class Partners:
             source = self.other(clip, "look", rng, _has_video) or clip
         phase = self.phase(rng)
         video = source.video(phase)
-        return video[int(rng.integers(self._real_chunks(source, phase)))][:, :1]
+        return video[int(rng.integers(source.facts(self.clock).real_chunks[phase]))][:, :1]
 
     def sink(self, clip: LatentClip, phase: int, size: int, rng: np.random.Generator) -> np.ndarray:
         """The first ``size`` latents (C, Ts, h, w) of the clip's own first chunk, or of another clip of the look."""
@@ -68,30 +69,17 @@ class Partners:
             size = int(rng.integers(size + 1))
         source = self.other(clip, "speaker", rng)
         if source is not None:
-            return self._voice(source, size, self._speech(source), rng)
+            return self._voice(source, size, source.facts(self.clock).speech, rng)
         if avoid is None:
             return clip.audio(0)[:0]
         before, after = (0.0, avoid[0]), (avoid[1], clip.record.seconds)
         span = before if before[1] - before[0] >= after[1] - after[0] else after
         return self._voice(clip, size, span, rng)
 
-    def real_latents(self, clip: LatentClip) -> int:
-        """Audio latents of phase 0 that lie inside the clip's real length."""
-        return min(int(clip.record.seconds * self.clock.audio_rate), len(clip.audio(0)))
-
-    def _real_chunks(self, clip: LatentClip, phase: int) -> int:
-        """Chunks of a phase that start inside the clip's real length (their first frame is a real one)."""
-        frames = clip.record.seconds * self.clock.fps - clip.record.phases[phase].offset
-        return max(1, min(int(np.ceil(frames / self.clock.chunk_frames)), clip.record.phases[phase].chunks))
-
-    def _speech(self, clip: LatentClip) -> tuple[float, float]:
-        words = clip.record.timed
-        return (words[0].start, words[-1].end) if words else (0.0, clip.record.seconds)
-
     def _voice(self, clip: LatentClip, size: int, span: tuple[float, float], rng: np.random.Generator) -> np.ndarray:
         """At most ``size`` latents inside ``span`` (seconds), half of the time its very end, as a prompt is cut."""
-        begin = max(int(np.ceil(span[0] * self.clock.audio_rate)), 0)
-        end = min(int(span[1] * self.clock.audio_rate), self.real_latents(clip))
+        begin = max(math.ceil(span[0] * self.clock.audio_rate), 0)
+        end = min(int(span[1] * self.clock.audio_rate), clip.facts(self.clock).real_latents)
         size = max(min(size, end - begin), 0)
         if rng.random() < 0.5 and end - size > begin:
             end = int(rng.integers(begin + size, end + 1))

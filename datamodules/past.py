@@ -25,11 +25,6 @@ class Past:
     begin: float
 
 
-def own_words(clip: LatentClip, since: float) -> list[Word]:
-    """The clip's words that are audible at or after ``since``; one cut there keeps its later part."""
-    return [w if w.start >= since else Word(w.text, since, w.end) for w in clip.record.timed if w.end > since]
-
-
 def past_of(clip: LatentClip, phase: int, before: int, wanted: int, partners: Partners,
             rng: np.random.Generator) -> Past:
     """The ``wanted`` audio latents before latent ``before`` of a phase.
@@ -37,21 +32,21 @@ def past_of(clip: LatentClip, phase: int, before: int, wanted: int, partners: Pa
     Where the phase has fewer, whole utterances of the same speaker are put before it (the last one cut at its
     start); where the speaker has no other utterance, less is returned.
     """
-    rate = partners.clock.audio_rate
-    origin = clip.record.phases[phase].offset / partners.clock.fps  # second of the phase's first latent
+    rate, facts = partners.clock.audio_rate, clip.facts(partners.clock)
+    origin = facts.origins[phase]  # second of the phase's first latent
     own = min(before, wanted)
     parts = [clip.audio(phase)[before - own:before]]
-    words, missing, edge = own_words(clip, origin), wanted - own, origin
+    words, missing, edge = facts.words[phase], wanted - own, origin
     begin = origin + (before - own) / rate
     for _ in range(MAX_UTTERANCES if missing else 0):
         earlier = partners.other(clip, "speaker", rng)
         if earlier is None or missing <= 0:
             break
-        real = partners.real_latents(earlier)
+        real = earlier.facts(partners.clock).real_latents
         taken = min(real, missing)
         parts.insert(0, earlier.audio(0)[real - taken:real])
         shift = edge - real / rate
-        said = [Word(w.text, w.start + shift, min(w.end + shift, edge)) for w in earlier.record.timed]
-        words = [w for w in said if w.start < edge] + words
+        words = [Word(text, start + shift, min(end + shift, edge)) for text, start, end in earlier.record.timed
+                 if start + shift < edge] + words
         begin, edge, missing = edge - taken / rate, shift, missing - taken
     return Past(np.concatenate(parts) if len(parts) > 1 else parts[0], words, begin)

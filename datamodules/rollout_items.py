@@ -11,8 +11,6 @@ import torch
 from datamodules.collate import ChunkCollate, present, right_align, stack
 from datamodules.compose import ItemComposer
 from datamodules.latent_clip import LatentClip
-from datamodules.order import rng_at
-from datamodules.past import own_words
 from streamchar.transcript import Transcript, word_position_at
 from streamchar.types import RolloutBatch
 
@@ -51,7 +49,7 @@ class RolloutComposer:
     def item(self, position: int) -> RolloutItem:
         """The stream at a position of the global order."""
         c = self.chunks
-        rng = rng_at(c.seed, position)
+        rng = c.draws.at(position)
         clip = c.clip_at(position, rng)
         ref = c.partners.reference(clip, rng) if clip.has_video else None
         anchor = c.partners.anchor(clip, c.window.anchor_latents(c.clock), rng, None)
@@ -71,14 +69,15 @@ class RolloutComposer:
         """
         c = self.chunks
         phase = c.partners.phase(rng)
-        numbers = range(1, max(c.spoken_chunks(clip, phase), 2))
+        facts = clip.facts(c.clock)
+        numbers = range(1, max(facts.spoken[phase], 2))
         close = [k for k in numbers if c.clock.audio_offset(k) * c.clock.audio_rate <= 0.5] or list(numbers)
         k = close[int(rng.integers(len(close)))]
-        origin = clip.record.phases[phase].offset / c.clock.fps
+        origin = facts.origins[phase]
         begin, at = origin + k * c.chunk_s, c.clock.audio_start(k)
         video = clip.video(phase)
         audio = clip.audio(phase)[max(at - c.window.recent_latents(c.clock), 0):at]
-        words = own_words(clip, origin)
+        words = facts.words[phase]
         names = [w.text for w in words]
         said = word_position_at(words, begin)
         first = int(word_position_at(words, origin + (at - len(audio)) / c.clock.audio_rate))
@@ -121,10 +120,9 @@ class RolloutCollate:
 
     def __call__(self, items: Sequence[RolloutItem]) -> RolloutBatch:
         s, w = self.shapes, self.shapes.window
-        anchor, anchor_mask = right_align([i.anchor for i in items], w.anchor_latents(s.clock), s.audio_channels)
-        nothing = items[0].anchor[:0]
-        audio, audio_mask = right_align([nothing if i.audio is None else i.audio for i in items],
-                                        w.recent_latents(s.clock), s.audio_channels)
+        anchor, anchor_mask = right_align([(w.anchor_latents(s.clock), [i.anchor for i in items])], s.audio_channels)
+        sounds = [i.anchor[:0] if i.audio is None else i.audio for i in items]
+        audio, audio_mask = right_align([(w.recent_latents(s.clock), sounds)], s.audio_channels)
         return RolloutBatch(
             ref=stack([i.ref for i in items], s.group(1)), anchor=anchor, anchor_mask=anchor_mask,
             words=[list(i.words) for i in items], has_start=present([i.motion for i in items]),

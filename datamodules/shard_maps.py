@@ -30,39 +30,48 @@ class ShardMaps:
         self.base, self._shards = base, shards
         self.remote = is_remote(base)
         self.cache = cache or (ShardCache() if self.remote else None)
-        self._maps: dict[int, NDArray[np.uint8]] = {}
+        self._maps: dict[int, NDArray[np.uint8]] = {}  # the last one used is the last to go
+        self._last = -1
         self._gone: dict[int, GoneError] = {}
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_maps": {}}  # maps are opened again in the process that reads
+        return {**self.__dict__, "_maps": {}, "_last": -1}  # maps are opened again in the process that reads
 
     def name(self, shard: int) -> str:
         """Path or address of a shard."""
         return join(self.base, self._shards[shard]["file"])
 
     def view(self, shard: int, begin: int, size: int) -> NDArray[np.uint8]:
-        """(size,) bytes of a shard; a view that stays valid when the map is let go.
+        """(size,) bytes of a shard, of its :meth:`whole`.
 
         Raises:
             GoneError: the shard is not there or shorter than its table says.
             StorageError: the storage does not answer.
         """
-        blob = self._map(shard)[begin:begin + size]
+        blob = self.whole(shard)[begin:begin + size]
         if len(blob) < size:
             raise GoneError(f"{self.name(shard)} is shorter than its table says; run stage=encode again")
         return blob
 
-    def _map(self, shard: int) -> NDArray[np.uint8]:
+    def whole(self, shard: int) -> NDArray[np.uint8]:
+        """All bytes of a shard; the array stays valid when the map is let go.
+
+        Raises:
+            GoneError: the shard is not there.
+            StorageError: the storage does not answer.
+        """
+        if shard != self._last:
+            self._maps[shard] = self._maps.pop(shard) if shard in self._maps else self._mapped(shard)
+            self._last = shard
+        return self._maps[shard]
+
+    def _mapped(self, shard: int) -> NDArray[np.uint8]:
         if shard in self._gone:
             raise self._gone[shard]  # every one of its clips would ask again
-        found = self._maps.pop(shard, None)
-        if found is None:
-            while len(self._maps) >= OPEN_MAPS:
-                self._maps.pop(next(iter(self._maps)))
-            with self._opened(shard) as file:
-                found = np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), np.uint8)
-        self._maps[shard] = found  # the last one used is the last to go
-        return found
+        while len(self._maps) >= OPEN_MAPS:
+            self._maps.pop(next(iter(self._maps)))
+        with self._opened(shard) as file:
+            return np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), np.uint8)
 
     def _opened(self, shard: int) -> BinaryIO:
         try:

@@ -204,7 +204,8 @@ class StageModule(L.LightningModule):
 
     def _log_row(self) -> None:
         """Read and log the figures since the last row; as tensors of the host, for Lightning sends numbers away."""
-        row = {name: torch.tensor(value) for name, value in read(self.figures).items()}
+        figures = {"data/quarantined": float(getattr(self.data(), "quarantined", 0)), **read(self.figures)}
+        row = {name: torch.tensor(value) for name, value in figures.items()}
         self.log_dict(row, on_step=True, on_epoch=False, sync_dist=False)
 
     def on_train_batch_end(self, *_: Any) -> None:

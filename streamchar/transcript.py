@@ -9,18 +9,18 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from itertools import accumulate, chain, count, repeat
+from typing import NamedTuple, Protocol
 
+import numpy as np
 import torch
-from torch import Tensor
 
 from streamchar.types import Text
 
 SILENCE_MARKS = {"sil", "sp", "<sil>", ""}
 
 
-@dataclass(frozen=True)
-class Word:
+class Word(NamedTuple):
     """A spoken word and when it is spoken, in seconds from the clip's start."""
 
     text: str
@@ -71,12 +71,12 @@ class Transcript:
 
     def append(self, words: Sequence[str]) -> None:
         """Add words at the end."""
-        for word in words:
-            rows = self.units.encode(word)
-            self.first_unit.append(len(self.ids))
-            self.word_of_unit += [len(self.words)] * len(rows)
-            self.ids += rows
-            self.words.append(word)
+        units = [self.units.encode(word) for word in words]
+        counts = [len(rows) for rows in units]
+        self.first_unit += list(accumulate(counts, initial=len(self.ids)))[:-1]
+        self.word_of_unit += chain.from_iterable(map(repeat, count(len(self.words)), counts))
+        self.ids += chain.from_iterable(units)
+        self.words += words
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -103,15 +103,10 @@ class Transcript:
 
 def word_position_at(words: Sequence[Word], t: float) -> float:
     """How many words are said at time ``t`` (seconds): whole words ended plus the part of the current one."""
-    said = 0.0
-    for word in words:
-        if t >= word.end:
-            said += 1.0
-        elif t > word.start:
-            return said + (t - word.start) / (word.end - word.start)
-        else:
-            return said
-    return said
+    for said, (_, start, end) in enumerate(words):
+        if t < end:
+            return said + (t - start) / (end - start) if t > start else float(said)
+    return float(len(words))
 
 
 @dataclass(frozen=True)
@@ -144,13 +139,14 @@ def split_transcript(transcript: Transcript, spoken_from: float, pointer: float,
 
 def pack_text(rows: Sequence[list[list[int]]], size: int, width: int, align: str) -> Text:
     """Pad id rows of a batch to (B, size, width); ``align`` is ``left`` (todo) or ``right`` (spoken, newest last)."""
-    ids: Tensor = torch.zeros(len(rows), size, width, dtype=torch.int64)
-    mask = torch.zeros(len(rows), size, dtype=torch.bool)
+    ids = np.zeros((len(rows), size, width), np.int64)
+    mask = np.zeros((len(rows), size), bool)
     for b, units in enumerate(rows):
         units = units[-size:] if align == "right" else units[:size]
         if not units:
             continue
         at = slice(size - len(units), size) if align == "right" else slice(0, len(units))
-        ids[b, at] = torch.tensor(units, dtype=torch.int64)
+        flat = np.fromiter(chain.from_iterable(units), np.int64, len(units) * width)
+        ids[b, at] = flat.reshape(len(units), width)
         mask[b, at] = True
-    return Text(ids, mask)
+    return Text(torch.from_numpy(ids), torch.from_numpy(mask))

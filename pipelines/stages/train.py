@@ -94,7 +94,7 @@ def build_data(cfg: RunConfig, directory: RunDirectory) -> LatentDataModule:
     return LatentDataModule(
         cfg.data, directory.input("encode", "latents"), spec.clock, spec.window, spec.units(), cfg.stage, cfg.seed,
         {"video": codecs.video.fingerprint, "audio": codecs.audio.fingerprint},
-        getattr(cfg.stages, cfg.stage).batch_size, most)
+        getattr(cfg.stages, cfg.stage).batch_size, most, directory.stage(cfg.stage))
 
 
 def science(cfg: RunConfig, stage: str, module: L.LightningModule) -> dict[str, Any]:

@@ -141,3 +141,18 @@ def test_validation_counts_streams_apart_from_chunks(folder):
         data = module_of(folder, kind, val_streams=6)
         data.setup()
         assert len(list(data.val_dataloader())) == batches
+
+
+def test_bad_clips_that_workers_meet_are_counted_in_the_training_process(tmp_path):
+    write_store(tmp_path / "train", clips=12, poison=(3, 7))
+    write_store(tmp_path / "val", clips=4)
+    cfg = DataConfig(batch_size=4, num_workers=2)
+    data = LatentDataModule(cfg, tmp_path, CLOCK, WINDOW, SpelledWords(), "teacher", quarantine=tmp_path / "stage")
+    (tmp_path / "stage").mkdir()
+    (tmp_path / "stage" / "quarantine_train.jsonl").write_text('{"key": "older", "reason": "", "file": ""}\n')
+    data.prepare_data()
+    data.setup()
+    batches = iter(data.train_dataloader())
+    keys = {key for _ in range(24) for key in next(batches).keys}
+    assert data.quarantined == 2 and not keys & {"clip003", "clip007", "older"}
+    assert len((tmp_path / "stage" / "quarantine_train.jsonl").read_text().splitlines()) in (2, 3, 4)

@@ -97,3 +97,22 @@ def test_index_of_another_format(tmp_path):
     index.write_text(json.dumps({**json.loads(index.read_text()), "format": "old"}))
     with pytest.raises(DataError, match="format 'old'"):
         LatentStore(tmp_path, CLOCK)
+
+
+def test_bad_clips_of_all_processes_are_listed_and_counted_once(tmp_path):
+    folder, listed = write_store(tmp_path / "latents", clips=20, poison=(1, 2, 3)), tmp_path / "run" / "bad.jsonl"
+    one, other = (LatentStore(folder, CLOCK, quarantine=listed) for _ in range(2))
+    assert not any(one.usable(one.clips[n]) for n in (1, 2)) and not any(other.usable(other.clips[n]) for n in (2, 3))
+    assert len(one.bad) == len(other.bad) == 3
+    rows = [json.loads(line) for line in listed.read_text().splitlines()]
+    assert [r["key"] for r in rows] == ["clip001", "clip002", "clip003"]
+    assert all("NaN" in r["reason"] and r["file"].endswith("latents-00000.tar") for r in rows)
+    strict = LatentStore(folder, CLOCK, max_bad_share=0.1, quarantine=listed)  # 2 of 20
+    with pytest.raises(DataError, match="3 of 20 clips.*data.max_bad_share=0.1.*clip003"):
+        strict.usable(strict.clips[3])
+
+
+def test_a_large_set_of_which_all_that_is_met_is_bad_stops_long_before_its_end(tmp_path):
+    store = LatentStore(write_store(tmp_path, clips=100, poison=tuple(range(15))), CLOCK, max_bad_share=0.2)
+    with pytest.raises(DataError, match="11 of 11 clips"):
+        [store.usable(store.clips[n]) for n in range(15)]

@@ -1,10 +1,13 @@
 """One global order: ranks, workers and micro-batches only partition it."""
 
+import pickle
 from collections import Counter
 
 import numpy as np
+import pytest
 
 from datamodules.batches import Cursor, Share, Source, TrainBatches
+from datamodules.draws import Draws
 from datamodules.order import GlobalOrder, batch_positions, rng_at
 
 BOUNDS = [0, 3, 5, 9]
@@ -59,3 +62,20 @@ def test_another_number_of_processes_neither_repeats_nor_loses_a_sample():
             seen += together
         cursor = Cursor(len(seen))  # what a checkpoint keeps
     assert sorted(seen) == list(range(4 * (3 + 4 + 3 + 2)))
+
+
+def test_draws_are_the_numbers_of_a_new_generator():
+    """Whatever was drawn before, wherever 32-bit halves of a word are left over, and after a journey as a pickle."""
+    kept = Draws(5)
+    for position in [*range(400), 1 << 40]:
+        fresh = rng_at(5, position)
+        drawn = (kept if position % 2 else pickle.loads(pickle.dumps(kept))).at(position)
+        for step in range(5):
+            count = (1, 2, 45, 3_000_000_000, 1 << 32, 1 << 40)[(position + step) % 6]
+            assert drawn.random() == fresh.random()
+            assert drawn.integers(count) == fresh.integers(count)
+            assert drawn.integers(7, 7 + count) == fresh.integers(7, 7 + count)
+            if step % 2:
+                assert drawn.standard_normal() == fresh.standard_normal()
+    with pytest.raises(ValueError, match="low"):
+        kept.integers(3, 3)
