@@ -12,6 +12,7 @@ own alone. Per engine and decoder: the parts' times one by one (median), then a 
 decoding and writing beside generation: time to the first chunk, percentiles per chunk, real-time factor, frames per
 second, deadlines missed, peak memory, and which share of the measured matmul peak the generating of a chunk reaches.
 ``--characters 2``: two streams as one batch. The mp4 is written as of a live stream (x264 ``ultrafast``).
+``--profile-first``: where the time of a new stream's first chunks goes, part by part, in place of all this.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks.stream_first import First, report  # noqa: E402
 from benchmarks.stream_floor import Part, chunk_parts  # noqa: E402
 from benchmarks.stream_parts import (  # noqa: E402
     PRESETS,
@@ -157,19 +159,37 @@ def sink_of(case: Case, path: Path, sample_rate: int) -> Sink:
     return ClipWriter(path, case.pixels, case.spec.clock.fps, sample_rate, "ultrafast")
 
 
+def sinks_of(case: Case, character: Character, folder: Path) -> list[Sink]:
+    """One for each character."""
+    return [sink_of(case, folder / f"stream{i}.mp4", character.codecs()[1].sample_rate) for i in range(case.characters)]
+
+
 def stream_figures(case: Case, character: Character, chunks: int, folder: Path) -> dict[str, float]:
     """The summary of a stream of ``chunks`` chunks, and ``memory_gib``."""
     plan, memory = student_plan(character.diffusion), character.start(case.prompt(40 * chunks))
     warm_up(character, memory, [plan])
     if case.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(case.device)
-    sinks = [sink_of(case, folder / f"stream{i}.mp4", character.codecs()[1].sample_rate)
-             for i in range(case.characters)]
-    session = StreamSession(case.spec.clock, *character.codecs(), sinks, overlap=True)
+    session = StreamSession(case.spec.clock, *character.codecs(), sinks_of(case, character, folder), overlap=True)
     summary = session.run(stream_chunks(character, memory, plan, chunks, exactly=True)).summary()
     most = torch.cuda.max_memory_allocated(case.device) if case.device.type == "cuda" else 0
     frames_s = case.characters * case.spec.clock.fps / summary["real_time_factor"]
     return {**summary, "memory_gib": most / 2**30, "frames_s": frames_s}
+
+
+def profile_first(case: Case, engine: str, options: argparse.Namespace) -> First:
+    """Print where the time of a new stream's first chunks goes, after the warm-up that :func:`measure` gives it."""
+    character = accelerated(case, engine, options)
+    print(f"\n### The first chunks of new streams: decoder {case.decoder}, engine {engine}")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        seconds = part_seconds(case, character, folder)
+        print("Parts in the middle of a stream, ms a call: "
+              + ", ".join(f"{part} {1e3 * took:.1f}" for part, took in seconds.items()))
+        memory = character.start(case.prompt(40 * options.chunks))
+        warm_up(character, memory, [student_plan(character.diffusion)])
+        return report(character, lambda: character.start(case.prompt(40 * options.chunks)),
+                      lambda: sinks_of(case, character, folder))
 
 
 def print_parts(parts: list[Part], rates: tuple[float, float], chunk_s: float,
@@ -200,15 +220,20 @@ def print_stream(name: str, figures: dict[str, float], flops: float, best: float
           f"{figures['chunks']:.0f} | {figures['memory_gib']:.1f} | {share:.1f} % |", flush=True)
 
 
+def accelerated(case: Case, engine: str, options: argparse.Namespace) -> Character:
+    """A random character that runs on ``engine``."""
+    decoder = video_decoder(case.decoder, case.spec, case.device)
+    return accelerate(random_character(case.spec, decoder, case.device, case.sound),
+                      replace(NAMED[engine], codecs=not options.plain_codecs))
+
+
 def measure(case: Case, engines: list[str], options: argparse.Namespace, rates: tuple[float, float]) -> None:
     """Both tables of every engine, and a line of JSON where it was asked for."""
     parts = case.parts(decode_flops(case))
     flops = sum(p.calls * p.flops for p in parts if p.name != "video decode")
     for engine in engines:
         began = time.perf_counter()
-        decoder = video_decoder(case.decoder, case.spec, case.device)
-        character = accelerate(random_character(case.spec, decoder, case.device, case.sound),
-                               replace(NAMED[engine], codecs=not options.plain_codecs))
+        character = accelerated(case, engine, options)
         print(f"\n### {case.pixels[0]}x{case.pixels[1]}, decoder {case.decoder}, sound {case.sound}, "
               f"characters {case.characters}, engine {engine}")
         with tempfile.TemporaryDirectory() as folder:
@@ -224,7 +249,7 @@ def measure(case: Case, engines: list[str], options: argparse.Namespace, rates: 
                     "decoder": case.decoder, "parts_s": seconds, "stream": figures}
             with open(options.json, "a", encoding="utf-8") as file:
                 file.write(json.dumps(line) + "\n")
-        del character, decoder
+        del character
         if case.device.type == "cuda":
             torch.cuda.empty_cache()
 
@@ -253,6 +278,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--first-frames", type=int, default=0, help="frames of the first chunk; 0: as all others")
     parser.add_argument("--device", default="cuda" if gpu else "cpu")
     parser.add_argument("--no-peer", action="store_true")
+    parser.add_argument("--profile-first", action="store_true", help="the first chunks of new streams, part by part")
     parser.add_argument("--predict", action="store_true", help="print the floor and measure nothing")
     parser.add_argument("--peak", type=float, help="TFLOP/s to predict with (default: measured here)")
     parser.add_argument("--bandwidth", type=float, help="TB/s to predict with (default: measured here)")
@@ -285,8 +311,13 @@ def main() -> int:
             print_parts(case.parts(decode_flops(case)), rates, float(spec.clock.chunk_seconds))
         else:
             fast = ["bf16", "compiled", "fp8"] if device.type == "cuda" else ["plain", "bf16", "graphs"]
-            measure(case, options.engine or fast, options, rates)
-    if not options.predict and not options.no_peer:
+            engines = options.engine or fast
+            if options.profile_first:
+                for engine in engines:
+                    profile_first(case, engine, options)
+            else:
+                measure(case, engines, options, rates)
+    if not options.predict and not options.no_peer and not options.profile_first:
         reason = missing("peer")
         print(f"\npeer: not measured, {reason}") if reason else measure_peer(
             Case(spec, grid, SIZES[size], "tae", device))

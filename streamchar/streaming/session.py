@@ -2,7 +2,7 @@
 
 The chunk loop itself is ``streamchar.rollout.stream.stream_chunks``; this file only decodes what it yields. With
 ``overlap`` chunk k is decoded in a second thread (on CUDA: a second stream) and written in a third while chunk k + 1 is
-generated: what comes out is the same, bit by bit.
+generated, but the first one before the second is: what comes out is the same, bit by bit.
 """
 
 from __future__ import annotations
@@ -86,14 +86,14 @@ class StreamSession:
     def iterate(self, chunks: Iterable[Chunk]) -> Iterator[Chunk]:
         """Generate, decode and write each chunk, then yield it (for progress bars and servers).
 
-        With ``overlap`` a chunk is yielded when it has been generated; errors of decoding and writing are raised with a
-        later chunk, or by :meth:`finish`.
+        With ``overlap`` a chunk is yielded when it has been generated, the first one when it is decoded too; errors of
+        decoding and writing are raised with a later chunk, or by :meth:`finish`.
         """
         if self.overlap:
             self._writing = Worker("stream-writer", self._write)
             self._decoding = Worker("stream-decoder", self._decode)
         self._began = time.perf_counter()
-        source = iter(chunks)
+        source, first = iter(chunks), True
         while True:
             if self.conductor is not None:
                 self.conductor.keep_pace()
@@ -104,6 +104,11 @@ class StreamSession:
                 return
             _synchronise(chunk.latents.video)
             self._deliver(self._job(chunk, time.perf_counter() - start))
+            if first and self._decoding is not None:
+                # a stream that has just begun plays nothing behind which decoding could hide: a device filled with the
+                # next chunk would keep its first pictures and sounds waiting for all of it
+                self._decoding.wait()
+            first = False
             yield chunk
 
     def _job(self, chunk: Chunk, generate_s: float) -> ChunkJob:

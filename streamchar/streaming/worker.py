@@ -33,6 +33,11 @@ class Worker(Generic[T]):
         self._raise()
         self._jobs.put((job,))
 
+    def wait(self) -> None:
+        """Wait until every job that was put is done; raises the error of one of them."""
+        self._jobs.join()
+        self._raise()
+
     def join(self) -> None:
         """Wait until all jobs are done and end the thread; raises the error of one of them. Safe to call twice."""
         if self._thread.is_alive():
@@ -46,9 +51,11 @@ class Worker(Generic[T]):
 
     def _run(self) -> None:
         while (job := self._jobs.get()) is not None:
-            if self.error is not None:
-                continue  # jobs are still taken, so that nobody waits for room
             try:
-                self.work(job[0])
+                if self.error is None:  # else jobs are only taken, so that nobody waits for room
+                    self.work(job[0])
             except BaseException as error:  # noqa: BLE001 - whatever it is, it belongs to whoever gave the job
                 self.error = error
+            finally:
+                self._jobs.task_done()
+        self._jobs.task_done()

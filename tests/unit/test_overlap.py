@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -61,24 +62,54 @@ def test_an_overlapped_stream_is_the_plain_one_bit_by_bit() -> None:
     assert found[0][1] == found[1][1]
 
 
-def test_a_chunk_is_decoded_while_the_next_one_is_generated() -> None:
-    generated, entered = threading.Event(), threading.Event()
+@pytest.mark.parametrize("begin", [0, 5])
+def test_the_first_chunk_is_decoded_before_the_second_is_generated_later_ones_beside(begin: int) -> None:
+    """``begin``: a stream that was restored, too, has nothing to play yet."""
+    events, decoded = [], 0
+    entered, generated = threading.Event(), threading.Event()
 
-    class Waits(BlockVideo):
+    class Slow(BlockVideo):
         def decode(self, latents: torch.Tensor) -> torch.Tensor:
-            entered.set()
-            assert generated.wait(30), "decoding of chunk 0 kept the generation of chunk 1 waiting"
+            nonlocal decoded
+            decoded += 1
+            if decoded == 1:
+                time.sleep(0.1)  # long enough for a generator that does not wait
+            elif decoded == 2:
+                entered.set()
+                assert generated.wait(30), "decoding of the second chunk kept the generation of the third waiting"
+            events.append(f"decoded {decoded}")
             return super().decode(latents)
 
     def source():
-        first, second = chunks(wave(2), 2)
-        yield first
-        assert entered.wait(30)  # chunk 0 is being decoded now
-        generated.set()
-        yield second
+        for k, chunk in enumerate(chunks(wave(begin + 3), begin + 3)[begin:], start=1):
+            if k == 3:
+                assert entered.wait(30)  # the second chunk is being decoded now
+            events.append(f"generated {k}")
+            if k == 3:
+                generated.set()
+            yield chunk
 
-    record = StreamSession(CLOCK, Waits(), RawSound(), [CountingSink()], overlap=True).run(source())
-    assert len(record.chunks) == 2 and all(c.overlapped for c in record.chunks)
+    record = StreamSession(CLOCK, Slow(), RawSound(), [CountingSink()], overlap=True).run(source())
+    assert events == ["generated 1", "decoded 1", "generated 2", "generated 3", "decoded 2", "decoded 3"]
+    assert len(record.chunks) == 3 and all(c.overlapped for c in record.chunks)
+
+
+def test_a_first_chunk_that_cannot_be_decoded_ends_the_session_before_a_second_one_is_generated() -> None:
+    made, sink = [], CountingSink()
+
+    class Never(BlockVideo):
+        def decode(self, latents: torch.Tensor) -> torch.Tensor:
+            raise ValueError("cannot decode")
+
+    def source():
+        for chunk in chunks(wave(2), 2):
+            made.append(chunk.chunk)
+            yield chunk
+
+    with pytest.raises(ValueError, match="cannot decode"):
+        StreamSession(CLOCK, Never(), RawSound(), [sink], overlap=True).run(source())
+    assert made == [0] and sink.closed
+    assert not [t for t in threading.enumerate() if t.name.startswith("stream-")]
 
 
 @pytest.mark.parametrize("overlap", [False, True])
@@ -126,6 +157,8 @@ def test_a_worker_keeps_order_bounds_what_waits_and_never_blocks_after_an_error(
     for job in range(8):
         worker.put(job)
     go.set()
+    with pytest.raises(ValueError, match="job 3"):
+        worker.wait()
     with pytest.raises(ValueError, match="job 3"):
         worker.join()
     assert done == [0, 1, 2]
