@@ -20,7 +20,7 @@ def spoken_clips(items: ItemComposer, shapes: ChunkCollate, count: int) -> list[
     for i, clip in enumerate(clips):
         anchor = items.partners.anchor(clip, size, rng_at(items.seed, i), None)
         batch = collate([RolloutItem(clip.record.key, i, None, anchor, [w.text for w in clip.record.timed])])
-        sound = clip.audio(0)[:items.partners.real_latents(clip)].astype(np.float32)
+        sound = clip.audio(0)[:clip.facts(items.clock).real_latents].astype(np.float32)
         out.append(SpokenClip(batch, torch.from_numpy(sound), clip.record.timed, items.clock, items.window,
                               items.units))
     return out
