@@ -108,3 +108,9 @@ def device_of(model: object) -> torch.device:
     """Where a module's weights are; the CPU for codecs that are no modules."""
     tensors = [*model.parameters(), *model.buffers()] if isinstance(model, torch.nn.Module) else []
     return tensors[0].device if tensors else torch.device("cpu")
+
+
+def finish(tensor: Tensor) -> None:
+    """Wait until it is computed, so that another thread may use it, but not for what is decoded beside it."""
+    if tensor.is_cuda:
+        torch.cuda.current_stream(tensor.device).synchronize()

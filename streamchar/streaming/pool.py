@@ -22,11 +22,12 @@ from streamchar.rollout.joined import JoinedMemory
 from streamchar.rollout.memory import StreamMemory
 from streamchar.rollout.plan import SamplePlan
 from streamchar.streaming.admission import Admission
-from streamchar.streaming.decoding import ChunkDecoder, ChunkJob
+from streamchar.streaming.decoding import ChunkDecoder, ChunkJob, finish
 from streamchar.streaming.degradation import Degradation, Level
 from streamchar.streaming.live import LiveText
 from streamchar.streaming.playback import PlaybackClock
 from streamchar.streaming.sinks import Sink
+from streamchar.streaming.worker import Worker
 from streamchar.types import Latents
 
 log = logging.getLogger(__name__)
@@ -57,10 +58,11 @@ class StreamPool:
         plan: of every chunk, or a :class:`Degradation` that chooses it.
         admission: refuses streams that would break the deadlines of others; None: a fresh one of the chunk's length.
         now: a clock in seconds.
+        overlap: decode and write the chunks beside the generating of the next ones; what comes out is the same.
     """
 
     def __init__(self, character: Character, plan: SamplePlan | Degradation, admission: Admission | None = None,
-                 now: Callable[[], float] = time.perf_counter) -> None:
+                 now: Callable[[], float] = time.perf_counter, overlap: bool = False) -> None:
         self.character, self.now = character, now
         self.quality = Degradation([Level(plan, "all steps", 1.0)]) if isinstance(plan, SamplePlan) else plan
         self.admission = admission or Admission(float(character.clock.chunk_seconds))
@@ -68,6 +70,8 @@ class StreamPool:
         self._coming: list[PooledStream] = []
         self._lock = threading.Lock()
         self._took: tuple[float, int, int] | None = None  # seconds of the latest chunk, its level and streams
+        self.overlap = overlap
+        self._delivering: Worker[tuple[list[PooledStream], ChunkResult]] | None = None
 
     def join(self, name: str, memory: StreamMemory, sink: Sink, text: LiveText | None = None) -> PooledStream:
         """A stream that is generated from the next chunk on; ``memory`` holds one stream, fresh or restored.
@@ -80,7 +84,8 @@ class StreamPool:
             raise ValueError(f"a pooled stream has a memory of its own, this one holds {len(memory.transcripts)}")
         with self._lock:
             self.admission.check(len(self.streams) + len(self._coming) + 1)
-            stream = PooledStream(name, memory, sink, ChunkDecoder(*self.character.codecs(), streams=1),
+            decoder = ChunkDecoder(*self.character.codecs(), streams=1, beside=self.overlap)
+            stream = PooledStream(name, memory, sink, decoder,
                                   PlaybackClock(self.character.clock, self.now, memory.chunk), text)
             self._coming.append(stream)
         return stream
@@ -91,15 +96,15 @@ class StreamPool:
 
     @torch.no_grad()
     def step(self) -> int:
-        """Generate and deliver one chunk of every stream; returns their number, 0 where there is none."""
+        """Generate one chunk of every stream and deliver it (with ``overlap``: hand it over to be delivered); returns
+        their number, 0 where there is none."""
         self._change()
         if not self.streams:
             return 0
         begun = self.now()
         result = generate_chunk(self.character, JoinedMemory([s.memory for s in self.streams]), self._plan(begun))
         count = len(self.streams)
-        for b, stream in enumerate(self.streams):
-            self._guard(stream, self._deliver, result, b)
+        self._hand_over(result)
         took = self.now() - begun
         self.admission.measured(count, took)
         self._took = (took, self.quality.level, count)
@@ -120,14 +125,18 @@ class StreamPool:
         for stream in self.streams:
             stream.leaving = True
         self._change()
+        if self._delivering is not None:
+            self._delivering.join()
+            self._delivering = None
 
     @torch.no_grad()
     def calibrate(self, memory: StreamMemory, most: int, chunks: int = 3) -> int:
         """Measure chunks of 1, 2, ... ``most`` copies of a stream, up to the first number that is refused.
 
         memory: of a stream to copy, left as it is. Nothing is written. The first chunk of every size warms up and does
-        not count. Returns how many streams fit.
+        not count; decoding counts as if it were never beside. Returns how many streams fit.
         """
+        self._settle()
         fits = 1
         for count in range(1, most + 1):
             joined = JoinedMemory([memory.copy() for _ in range(count)])
@@ -162,8 +171,31 @@ class StreamPool:
             if stream.text is not None:
                 stream.text.obey(stream.memory)
             if stream.leaving or (not going_on and bool(stream.memory.finished.all())):
+                self._settle()  # its last chunks come before its end
                 self._guard(stream, self._end)
         self.streams = [s for s in self.streams if not s.ended.is_set()]
+
+    def _hand_over(self, result: ChunkResult) -> None:
+        if not self.overlap:
+            self._deliver_all((self.streams, result))
+            return
+        finish(result.latents.video)
+        if self._delivering is None:
+            self._delivering = Worker("pool-delivery", self._deliver_all, room=1)
+        self._delivering.put((list(self.streams), result))
+        if not all(s.playback.started for s in self.streams):
+            self._settle()  # as in a session: a stream that has just begun has nothing behind which this could hide
+
+    def _settle(self) -> None:
+        """Wait until all that was handed over is delivered."""
+        if self._delivering is not None:
+            self._delivering.wait()
+
+    def _deliver_all(self, job: tuple[list[PooledStream], ChunkResult]) -> None:
+        streams, result = job
+        for b, stream in enumerate(streams):
+            if stream.error is None:
+                self._guard(stream, self._deliver, result, b)
 
     def _deliver(self, stream: PooledStream, result: ChunkResult, b: int) -> None:
         part = Latents(result.latents.video[b:b + 1], result.latents.audio[b:b + 1])

@@ -18,7 +18,7 @@ import torch
 from streamchar.clock import ChunkClock
 from streamchar.codecs.protocol import AudioCodec, VideoCodec
 from streamchar.streaming.conductor import Conductor
-from streamchar.streaming.decoding import ChunkDecoder, ChunkJob, DecodedChunk
+from streamchar.streaming.decoding import ChunkDecoder, ChunkJob, DecodedChunk, finish
 from streamchar.streaming.sinks import Sink
 from streamchar.streaming.timing import ChunkTiming, TimingRecord
 from streamchar.streaming.worker import Worker
@@ -102,7 +102,7 @@ class StreamSession:
                 chunk = next(source, None)
             if chunk is None:
                 return
-            _synchronise(chunk.latents.video)
+            finish(chunk.latents.video)
             self._deliver(self._job(chunk, time.perf_counter() - start))
             if first and self._decoding is not None:
                 # a stream that has just begun plays nothing behind which decoding could hide: a device filled with the
@@ -174,9 +174,3 @@ def _gather(act: Callable[[], None], errors: list[BaseException]) -> None:
         act()
     except BaseException as error:  # noqa: BLE001 - raised by the caller, after all streams were finished
         errors.append(error)
-
-
-def _synchronise(tensor: torch.Tensor) -> None:
-    """Wait for the chunk, so that times are those of the work, but not for what is decoded beside it."""
-    if tensor.is_cuda:
-        torch.cuda.current_stream(tensor.device).synchronize()

@@ -37,10 +37,10 @@ def begin(character: Character, words: list[str], seed: int) -> StreamMemory:
     return character.start(tiny.streams([words]), seed)
 
 
-def pool_of(character: Character) -> StreamPool:
+def pool_of(character: Character, overlap: bool = False) -> StreamPool:
     admission = Admission(1e9)
     admission.measured(1, 1.0)
-    return StreamPool(character, student_plan(character.diffusion), admission)
+    return StreamPool(character, student_plan(character.diffusion), admission, overlap=overlap)
 
 
 def alone(character: Character, words: list[str], seed: int, chunks: int) -> MemorySink:
@@ -52,8 +52,9 @@ def alone(character: Character, words: list[str], seed: int, chunks: int) -> Mem
     return sink
 
 
-def test_a_stream_that_joins_late_is_the_stream_it_would_be_alone(character: Character) -> None:
-    pool, sinks = pool_of(character), [MemorySink(25, 16000) for _ in TEXTS]
+@pytest.mark.parametrize("overlap", [False, True])
+def test_a_stream_that_joins_late_is_the_stream_it_would_be_alone(character: Character, overlap: bool) -> None:
+    pool, sinks = pool_of(character, overlap), [MemorySink(25, 16000) for _ in TEXTS]
     first = pool.join("first", begin(character, TEXTS[0], 3), sinks[0])
     assert pool.step() == 1
     pool.join("second", begin(character, TEXTS[1], 5), sinks[1])
@@ -91,17 +92,40 @@ def test_joined_memories_advance_as_each_would_alone_also_at_a_fractional_rate()
                 assert member.state_dict()[name] == value
 
 
-def test_a_sink_that_fails_ends_its_own_stream_alone(character: Character) -> None:
+@pytest.mark.parametrize("overlap", [False, True])
+def test_a_sink_that_fails_ends_its_own_stream_alone(character: Character, overlap: bool) -> None:
     class Full(CountingSink):
         def write(self, frames: NDArray[np.uint8], samples: NDArray[np.floating]) -> None:
             raise StreamCharError("the disk is full")
 
-    pool, good, bad = pool_of(character), CountingSink(), Full()
+    pool, good, bad = pool_of(character, overlap), CountingSink(), Full()
     one = pool.join("one", begin(character, TEXTS[0], 0), bad)
     pool.join("two", begin(character, TEXTS[1], 0), good)
     assert pool.step() == 2 and pool.step() == 1
     pool.close()
     assert "disk is full" in str(one.error) and bad.closed and good.closed and good.frames == 34
+
+
+def test_a_pool_writes_a_first_chunk_at_once_and_later_ones_beside_the_next(character: Character) -> None:
+    """The sink takes its second chunk only once the third has been generated."""
+    generated = threading.Event()
+
+    class Waits(CountingSink):
+        def write(self, frames: NDArray[np.uint8], samples: NDArray[np.floating]) -> None:
+            assert self.frames != 17 or not len(frames) or generated.wait(30), "nothing is generated beside"
+            super().write(frames, samples)
+
+    pool, sink = pool_of(character, overlap=True), Waits()
+    stream = pool.join("one", begin(character, TEXTS[1], 0), sink)
+    pool.step()
+    assert sink.frames == 17 and stream.playback.started
+    pool.step()
+    pool.step()
+    assert sink.frames == 17
+    generated.set()
+    pool.close()
+    assert stream.error is None and sink.closed and sink.frames == 3 * 17
+    assert not [t for t in threading.enumerate() if t.name == "pool-delivery"]
 
 
 def test_streams_end_by_themselves_and_texts_stay_apart(character: Character) -> None:
