@@ -30,6 +30,8 @@ from streamchar.evaluation.pointer_track import PointerTrack, pointer_on_sound
 from streamchar.evaluation.report import ClipRow, Report
 from streamchar.rollout.character import Character
 from streamchar.rollout.plan import SamplePlan, teacher_plan
+from streamchar.streaming.engine import accelerate
+from streamchar.streaming.inference_plan import InferencePlan
 from streamchar.streaming.muxer import write_clip
 from streamchar.streaming.timing import TimingRecord
 from streamchar.transcript import normalise_words
@@ -73,6 +75,7 @@ def short_protocol(cfg: RunConfig, directory: RunDirectory, bar: Progress) -> Re
     report = Report(f"Evaluation of run {directory.name}", {
         "model": main.column, "from stage": options.from_stage, "steps": main.plan.steps, "clips": len(clips),
         "new sentences": sum(s.new for s in subjects) // options.seeds, "seeds": options.seeds, "seed": options.seed,
+        "precision": options.precision,
         "guidance": f"{character.diffusion.guidance_video:g} / {character.diffusion.guidance_audio:g} away from "
                     f"{character.diffusion.guidance_null}",
         "frames per chunk": clock.chunk_frames, "fps": clock.fps})
@@ -114,13 +117,19 @@ def speakers_of(cfg: RunConfig, directory: RunDirectory) -> list[Speaker]:
     if cfg.evaluate.from_stage == "orchestrator":
         speech = load_speech(directory, cfg)
         return [Speaker("teacher", speech, plan_of(speech, cfg.evaluate.steps))]
-    character = load_character(directory, cfg, cfg.evaluate.from_stage)
+    character = in_precision(load_character(directory, cfg, cfg.evaluate.from_stage), cfg.evaluate.precision)
     out = [Speaker("student" if character.few_step else "teacher", character, plan_of(character, cfg.evaluate.steps))]
     if cfg.evaluate.teacher and character.few_step:
-        teacher = load_character(directory, cfg, cfg.evaluate.from_stage, "teacher")
+        teacher = in_precision(load_character(directory, cfg, cfg.evaluate.from_stage, "teacher"),
+                               cfg.evaluate.precision)
         out += [Speaker("teacher", teacher, teacher_plan(teacher.diffusion, cfg.evaluate.teacher_steps)),
                 Speaker("teacher_euler", teacher, teacher_plan(teacher.diffusion, out[0].plan.steps))]
     return out
+
+
+def in_precision(character: Character, precision: str) -> Character:
+    """The character as a streaming engine rounds it, without the graphs and compiled code that make it fast."""
+    return accelerate(character, InferencePlan(bf16=precision != "plain", fp8=precision == "fp8"))
 
 
 def with_seeds(subjects: list[Subject], seeds: int) -> list[Subject]:

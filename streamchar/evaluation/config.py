@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+PRECISIONS = ("plain", "bf16", "fp8")
+
 
 @dataclass
 class EvaluateConfig:
@@ -40,6 +42,9 @@ class EvaluateConfig:
     ``orchestrator``: its own head alone, sound without pictures."""
     steps: int | None = None
     """Denoising steps. Not given: what the model was trained for."""
+    precision: str = "plain"
+    """What the models compute in: ``plain`` (as they were loaded), ``bf16`` or ``fp8``, rounded as the streaming
+    engines of these names round, not compiled."""
     teacher: bool = False
     """Also stream with the teacher, beside the student: at ``teacher_steps``, and at as many steps as the student."""
     teacher_steps: int = 50
@@ -81,6 +86,11 @@ class EvaluateConfig:
         if self.streams < 1 or self.windows < 3 or self.stream_s <= 0:
             found.append(f"evaluate.streams={self.streams} must be at least 1, windows={self.windows} at least 3 and "
                          f"stream_s={self.stream_s} positive")
+        if self.precision not in PRECISIONS:
+            found.append(f"evaluate.precision={self.precision} must be one of {', '.join(PRECISIONS)}")
+        if self.precision != "plain" and self.from_stage == "orchestrator":
+            found.append(f"evaluate.precision={self.precision} is for a model with pictures: leave it out with "
+                         "from_stage=orchestrator")
         if self.clips < 1:
             found.append(f"evaluate.clips={self.clips} must be at least 1")
         if self.seconds <= 0 or self.drift_s < 0:

@@ -13,10 +13,12 @@ from torch._dynamo.utils import counters
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from pipelines.evaluating.short import in_precision
 from streamchar.codecs.mel import MelCodec
 from streamchar.codecs.taef2 import Taef2Codec
 from streamchar.denoiser.model import Denoiser
 from streamchar.errors import InputError
+from streamchar.evaluation.config import EvaluateConfig
 from streamchar.nn import attention
 from streamchar.nn.fp8_linear import BOUND, Fp8Linear
 from streamchar.nn.static_call import StaticCall
@@ -124,6 +126,18 @@ def test_fp8_changes_inner_video_layers_alone_and_the_stream_a_little() -> None:
     half = stream(accelerate(deepcopy(who), named_plan("graphs", "cpu")), FEW)
     assert 0.001 < distance(stream(fast, FEW), half) < 0.02
     assert not any(isinstance(m, Fp8Linear) for m in fast.orchestrator.modules())
+
+
+def test_an_evaluation_rounds_as_the_engine_of_that_name() -> None:
+    who = character()
+    assert in_precision(who, "plain") is who
+    for name in ("bf16", "fp8"):
+        engine = accelerate(deepcopy(who), replace(named_plan(name, "cpu"), compile=False))
+        judged = in_precision(deepcopy(who), name)
+        for ours, theirs in zip(stream(judged, FEW, chunks=2), stream(engine, FEW, chunks=2), strict=True):
+            assert torch.equal(ours.video, theirs.video) and torch.equal(ours.audio, theirs.audio)
+    assert "evaluate.precision=int4 must be one of plain, bf16, fp8" in EvaluateConfig(precision="int4").problems()
+    assert EvaluateConfig(precision="fp8", from_stage="orchestrator").problems()
 
 
 def test_a_static_call_copies_what_changed_and_adopts_what_is_lent() -> None:
