@@ -17,11 +17,11 @@ from streamchar.errors import InputError
 
 
 class Ltx2Decoder:
-    """See :class:`streamchar.codecs.protocol.AudioDecoder`."""
+    """See :class:`streamchar.codecs.protocol.AudioDecoder`; works where the codec is."""
 
     def __init__(self, codec: Any) -> None:
         self.codec = codec
-        self._latents: Tensor = codec.silence.cpu()
+        self._latents: Tensor = codec.silence.to(codec.window)
         self._first, self._done = 0, 0  # number of the first latent kept, frames given out
 
     def push(self, latents: Tensor) -> Tensor:
@@ -34,7 +34,7 @@ class Ltx2Decoder:
             raise InputError(f"the sound decoder takes (T, {self.codec.channels}), got {tuple(latents.shape)}")
         if not torch.isfinite(latents).all():
             raise InputError("latents hold NaN or infinite values; the model that made them has diverged")
-        self._latents = torch.cat([self._latents, latents.detach().cpu().float()])
+        self._latents = torch.cat([self._latents, latents.detach().to(self._latents)])
         return self._advance(self._frames() - self.codec.margin)
 
     def flush(self) -> Tensor:
@@ -48,12 +48,12 @@ class Ltx2Decoder:
     def _advance(self, until: int) -> Tensor:
         """Samples of the frames from those given out up to ``until``."""
         if until <= self._done:
-            return torch.zeros(0)
+            return self._latents.new_zeros(0)
         begin = max(self._done - self.codec.margin, 0)  # frames that the vocoder needs
         self._forget(begin)
         offset = FRAMES * self._first  # frame of the first latent's last (or only) one
         mel = self.codec.decode_mel(self._latents[None])[:, :, begin - offset:]
-        samples, left = self.codec.sound(mel)[0].cpu(), self._done - begin
+        samples, left = self.codec.sound(mel)[0], self._done - begin
         sound = samples[left * self.codec.frame_samples:(until - begin) * self.codec.frame_samples]
         self._done = until
         return sound
@@ -71,5 +71,5 @@ class Ltx2Decoder:
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Continue a saved stream bit-identically."""
-        self._latents = state["latents"].clone()
+        self._latents = state["latents"].to(self._latents).clone()
         self._first, self._done = (int(n) for n in state["place"])
