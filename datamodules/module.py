@@ -23,8 +23,9 @@ from datamodules.latent_shards import LatentStore
 from datamodules.mixture import check_sets
 from datamodules.rollout_items import RolloutCollate, RolloutComposer
 from datamodules.spoken_clips import spoken_clips
+from datamodules.worker_loss import WatchedLoader
 from streamchar.clock import ChunkClock
-from streamchar.errors import InputError
+from streamchar.errors import InputError, StreamCharError
 from streamchar.evaluation.pointer_map import SpokenClip
 from streamchar.transcript import TextUnits
 from streamchar.types import ChunkBatch, RolloutBatch
@@ -68,6 +69,7 @@ class LatentDataModule(L.LightningDataModule):
         self.batch_size = batch_size or cfg.batch_size
         self.rollout_chunks, self.quarantine = rollout_chunks, quarantine
         self.cursor = Cursor()
+        self.loader: WatchedLoader | None = None
         self.train_items: ItemComposer | None = None
         self.val_items: ItemComposer | None = None
 
@@ -106,13 +108,18 @@ class LatentDataModule(L.LightningDataModule):
     def train_dataloader(self) -> DataLoader:
         assert self.train_items is not None, "call setup() first"
         batches = TrainBatches(self._source(self.train_items), self.cursor, self._share())
-        return DataLoader(batches, batch_size=None, num_workers=self.cfg.num_workers, collate_fn=_as_it_is)
+        self.loader = WatchedLoader(batches, self.cfg.num_workers, self._share().rank)
+        return self.loader
 
     def val_dataloader(self) -> DataLoader:
         assert self.val_items is not None, "call setup() first"
         count = self.cfg.val_streams if self.kind == "rollout" else self.cfg.val_items
         batches = FixedBatches(self._source(self.val_items), count, self._share())
-        return DataLoader(batches, batch_size=None, num_workers=0, collate_fn=_as_it_is)
+        return WatchedLoader(batches, 0, self._share().rank)
+
+    def lost_worker(self, error: BaseException) -> StreamCharError | None:
+        """What to raise in the place of ``error`` where a loader process died; else None."""
+        return self.loader.lost_worker(error) if self.loader is not None else None
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         return batch.to(device)
@@ -177,7 +184,3 @@ class LatentDataModule(L.LightningDataModule):
 
     def _order_length(self) -> int:
         return self.train_items.order.epoch_length if self.train_items is not None else 0
-
-
-def _as_it_is(batch: Any) -> Any:
-    return batch

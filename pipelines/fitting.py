@@ -29,6 +29,7 @@ from callbacks.throughput_probe import ThroughputProbe
 from callbacks.time_limit import TimeLimit
 from callbacks.validation_ends import ValidationEnds
 from callbacks.watchdog import Watchdog
+from datamodules.module import LatentDataModule
 from pipelines.trainer import build_trainer
 from pipelines.trainer_config import TrainerConfig
 from streamchar.denoiser.model import Denoiser
@@ -63,7 +64,7 @@ def fit(job: Fit, module: L.LightningModule, data: L.LightningDataModule, logger
 
     Raises:
         KeyboardInterrupt: after Ctrl-C, when the checkpoint has been saved.
-        StreamCharError: where the data ended before the stage did.
+        StreamCharError: where the data ended before the stage did, or a loader process died.
     """
     preemption, limit = Preemption(), TimeLimit(job.trainer.max_minutes) if job.trainer.max_minutes else None
     stops: list[Preemption | TimeLimit] = [preemption, limit] if limit else [preemption]
@@ -87,6 +88,8 @@ def fit(job: Fit, module: L.LightningModule, data: L.LightningDataModule, logger
         _finish(loggers, "KILLED" if stopped else "FAILED")
         if isinstance(error, SystemExit) and preemption.signal == signal.SIGINT:
             raise KeyboardInterrupt from error
+        if lost := data.lost_worker(error) if isinstance(data, LatentDataModule) else None:
+            raise lost from error
         raise
     complete = not any(stop.stopped for stop in stops)
     interrupted = preemption.stopped and preemption.signal == signal.SIGINT

@@ -4,11 +4,10 @@ import multiprocessing
 import os
 import pickle
 import signal
-import sys
 
 import numpy as np
+import pytest
 import torch
-from torch.utils.data import DataLoader
 
 from datamodules.batches import Cursor, Share, Source, TrainBatches
 from datamodules.collate import ChunkCollate
@@ -16,21 +15,22 @@ from datamodules.compose import ItemComposer
 from datamodules.config import DataConfig
 from datamodules.latent_shards import LatentStore
 from datamodules.order import GlobalOrder
+from datamodules.worker_loss import WatchedLoader
 from streamchar.orchestrator.text import SpelledWords
 from streamchar.types import tensor_map
 from tests.latent_fakes import CLOCK, WINDOW, write_store
 
 
-def as_it_is(batch):
-    return batch
-
-
-def stream(folder, workers=0, rank=0, world=1, consumed=0):
+def loader(folder, workers=0, rank=0, world=1, consumed=0):
     store = LatentStore(folder, CLOCK)
     items = ItemComposer(store, CLOCK, WINDOW, SpelledWords(), DataConfig(), seed=4)
     collate = ChunkCollate(CLOCK, WINDOW, 2, store.index.video, items.units.width)
     batches = TrainBatches(Source(items.item, collate), Cursor(consumed), Share(4, rank, world))
-    return iter(DataLoader(batches, batch_size=None, num_workers=workers, collate_fn=as_it_is))
+    return WatchedLoader(batches, workers, rank)
+
+
+def stream(folder, **options):
+    return iter(loader(folder, **options))
 
 
 def take(batches, count):
@@ -55,24 +55,44 @@ def test_more_workers_than_shards(tmp_path):
 
 def lose_a_worker(folder, told):
     """In a process of its own: torch tells a worker's end from a signal handler, at any moment."""
-    sys.stderr = open(told, "w", buffering=1)  # noqa: SIM115 - the process ends with a traceback, which goes there
-    batches = stream(folder, workers=2)
-    take(batches, 3)
-    os.kill(batches._workers[1].pid, signal.SIGKILL)
-    take(batches, 100)
+    watched = loader(folder, workers=2, rank=3, world=4)
+    batches = iter(watched)
+    try:
+        take(batches, 3)
+        os.kill(watched.workers[1].pid, signal.SIGKILL)
+        take(batches, 100)
+    except Exception as error:
+        told.write_text(f"{watched.workers[1].pid} {watched.lost_worker(error) or error}")
 
 
-def test_a_killed_worker_ends_the_process_and_nothing_is_lost(tmp_path):
+def test_a_killed_worker_is_named_and_nothing_is_lost(tmp_path):
     write_store(tmp_path / "latents", clips=8)
     process = multiprocessing.get_context("fork").Process(target=lose_a_worker,
                                                           args=(tmp_path / "latents", tmp_path / "told"))
     process.start()
     process.join()
-    told = (tmp_path / "told").read_text()  # what is met first: the worker's end, or that it no longer answers
-    assert process.exitcode == 1 and any(e in told for e in ("RuntimeError: DataLoader worker", "EOFError",
-                                                             "ConnectionResetError", "ConnectionRefusedError"))
+    pid, told = (tmp_path / "told").read_text().split(" ", 1)
+    assert told.startswith(f"loader worker 1 of 2 (pid {pid}) of rank 3 was killed by SIGKILL; the machine was ")
+    assert "lower data.num_workers" in told and told.endswith("goes on from the newest checkpoint")
     whole = [b.index.tolist() for b in take(stream(tmp_path / "latents"), 8)]
     assert [b.index.tolist() for b in take(stream(tmp_path / "latents", consumed=12), 5)] == whole[3:]
+
+
+@pytest.mark.parametrize("error", [ConnectionResetError(104, "reset"), EOFError(),
+                                   RuntimeError("received 0 items of ancdata"),
+                                   RuntimeError("DataLoader worker (pid(s) {pid}) exited unexpectedly"),
+                                   RuntimeError("DataLoader worker (pid {pid}) is killed by signal: Killed. ")])
+def test_every_way_in_which_a_death_is_met_names_the_worker(tmp_path, error):
+    watched = loader(write_store(tmp_path), rank=1)
+    watched.workers = [multiprocessing.get_context("fork").Process(target=signal.pause) for _ in range(2)]
+    for worker in watched.workers:
+        worker.start()
+    os.kill(watched.workers[0].pid, signal.SIGBUS)
+    met = type(error)(*(a.format(pid=watched.workers[0].pid) if isinstance(a, str) else a for a in error.args))
+    told = watched.lost_worker(met)
+    watched.workers[1].kill()
+    assert f"loader worker 0 of 2 (pid {watched.workers[0].pid}) of rank 1 was killed by SIGBUS; shared" in str(told)
+    assert watched.lost_worker(RuntimeError("mat1 and mat2 shapes cannot be multiplied")) is None
 
 
 def test_a_store_travels_to_another_process_without_its_table(tmp_path):
