@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import islice
+
 import numpy as np
 import torch
 
@@ -12,10 +14,15 @@ from datamodules.order import rng_at
 from datamodules.rollout_items import RolloutCollate, RolloutItem
 from streamchar.evaluation.pointer_map import SpokenClip
 
+LOOKED_AT = 32
+"""Clips that say something among which different looks are sought."""
+
 
 def spoken_clips(items: ItemComposer, shapes: ChunkCollate, count: int) -> list[SpokenClip]:
     """Up to ``count`` clips that say something, of different looks where there are some; no pictures are read."""
-    clips = spread([c for c in items.store.clips if c.record.timed and items.store.usable(c)], count)
+    # Of the first ones alone: a large set is not read through for a picture.
+    speaking = (c for c in items.store.clips if c.record.timed and items.store.usable(c))
+    clips = spread(list(islice(speaking, LOOKED_AT)), count)
     size, collate, out = items.window.anchor_latents(items.clock), RolloutCollate(shapes), []
     for i, clip in enumerate(clips):
         anchor = items.partners.anchor(clip, size, rng_at(items.seed, i), None)
