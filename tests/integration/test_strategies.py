@@ -109,7 +109,7 @@ def test_memory_and_speed_options_change_nothing(name: str, more: list[str], tmp
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["ddp", "fsdp2"])
+@pytest.mark.parametrize("name", ["ddp", "fsdp2", "zero-2"])
 def test_streams_rolled_one_after_another_give_the_same_update(name: str, whole: Any, tmp_path: Path) -> None:
     """The streams' memory persists through micro-batches: they go on where those rolled together do."""
     assert_alike(train(tmp_path, "rollout", 6, name, "accumulate=2"), whole("rollout"), exact=False)
