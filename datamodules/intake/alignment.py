@@ -19,6 +19,8 @@ MARGIN_S = 0.3
 """Subtitles come a little late and go a little early: so much sound around a cue is listened to as well."""
 PIECE_S = 30.0
 LEAST_S = 0.5
+LONGEST_S = 600.0
+"""Text and sound are aligned in pieces up to this length; memory grows with the square."""
 
 
 class Aligner(Protocol):
@@ -118,6 +120,9 @@ def time_words(cue: Cue, wave: Tensor, aligner: Aligner) -> list[Token]:
     end = min(cue.end + MARGIN_S, len(wave) / SAMPLE_RATE)
     written = _written(cue.text)
     words = [part for _, parts in written for part in parts]
+    if end - begin > LONGEST_S:
+        raise Rejected("text does not fit", f"{end - begin:.0f} s in one piece, at most {LONGEST_S:.0f} are aligned: "
+                                            "give .srt, .vtt or .json with times, or intake.asr and no text")
     sound = wave[round(begin * SAMPLE_RATE):round(end * SAMPLE_RATE)]
     found = aligner.align(sound, words) if len(sound) >= LEAST_S * SAMPLE_RATE else None
     if found is None:

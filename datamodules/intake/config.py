@@ -59,6 +59,10 @@ class IntakeConfig:
     GRID clips of 3 s 7 % have less, and with another clip's sound 61 %; longer clips tell them better apart."""
     max_lag: int = 1
     """Frames between mouth and sound at most, each way (``off-screen voice``)."""
+    min_judged_s: float = 1.0
+    """Speech in a clip, first word's start to last one's end in seconds, from which on mouth and sound are compared;
+    clips with less are kept and their JSON says ``sync`` null (over a second of speech the correlation hardly tells
+    true pairs from others)."""
     crf: int = 15
     """Quality of the H.264 pictures (lower is better)."""
     val_share: float = 0.05
@@ -87,4 +91,4 @@ class IntakeConfig:
 
 _SHARES = ("shot_threshold", "min_face_share", "min_sharpness", "max_clipped", "val_share")
 _LEAST = {"crop_scale": 1.0, "edge_s": 0.0, "pause_s": 0.0, "max_faces": 1, "min_face_px": 0.0, "min_sync": -1.0,
-          "max_lag": 0, "crf": 0, "shard_clips": 1, "workers": 0}
+          "max_lag": 0, "min_judged_s": 0.0, "crf": 0, "shard_clips": 1, "workers": 0}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -73,11 +74,12 @@ def hear(source: Source, recording: Recording, cfg: IntakeConfig, models: Models
         raise Rejected("no transcript")
     cues = [Cue(source.text)] if source.text is not None else []
     if source.transcript is not None and not cues:
-        cues = read_transcript(source.transcript)
+        cues = read_transcript(source.transcript, source.text_member)
     wave = torch.from_numpy(read_sound(recording, cfg.sample_rate))
-    if not bool(torch.isfinite(wave).all()):
+    lowest, highest = (float(v) for v in wave.aminmax())  # of an hour, without a copy
+    if not (math.isfinite(lowest) and math.isfinite(highest)):
         raise Rejected("no sound", "the sound holds NaN or infinite samples")
-    if float(wave.abs().max()) < QUIET:
+    if max(-lowest, highest) < QUIET:
         raise Rejected("no sound", "the sound track is silent")
     listened = fit_wave(wave, cfg.sample_rate, SAMPLE_RATE)
     speech = speech_spans(models.vad, listened)
@@ -85,7 +87,8 @@ def hear(source: Source, recording: Recording, cfg: IntakeConfig, models: Models
         raise Rejected("no speech")
     written = "recogniser"
     if cues:
-        written = source.transcript.suffix.lstrip(".") if source.transcript else "corpus"
+        told = source.text_member.name if source.text_member else source.transcript
+        written = Path(told).suffix.lstrip(".") if told else "corpus"
     else:
         assert models.recogniser is not None
         cues = recognised(speech, listened, models.recogniser, cfg)
@@ -96,10 +99,10 @@ def hear(source: Source, recording: Recording, cfg: IntakeConfig, models: Models
             words += list(cue.tokens) if cue.tokens is not None else time_words(cue, listened, models.aligner)
         except Rejected as no:
             end = min(cue.end, len(wave) / cfg.sample_rate)
-            lost.append(Rejection(str(source.path), cue.start, end, no.reason, no.detail))
+            lost.append(Rejection(source.name, cue.start, end, no.reason, no.detail))
     words.sort(key=lambda w: w.start)
     if words:
-        lost += [Rejection(str(source.path), *span, "no transcript", "speech without text")
+        lost += [Rejection(source.name, *span, "no transcript", "speech without text")
                  for span in unwritten(speech, words)]
     return Heard(wave, cfg.sample_rate, speech, words, written, lost)
 

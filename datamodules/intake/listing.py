@@ -37,7 +37,7 @@ def list_sources(recipe: str, folder: str | None) -> list[Source]:
 
 def _unique(sources: list[Source], root: Path) -> Iterable[Source]:
     """Keys from the paths below ``root``; paths that would share one, and long ones, get a number of their own."""
-    relative = [s.path.relative_to(root) for s in sources]
+    relative = [(s.path.with_suffix("") / s.member.name if s.member else s.path).relative_to(root) for s in sources]
     keys = [slug("-".join(r.with_suffix("").parts)) for r in relative]
     shared = {key for key, count in Counter(keys).items() if count > 1}
     for source, path, key in zip(sources, relative, keys, strict=True):

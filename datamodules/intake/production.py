@@ -16,7 +16,6 @@ from datamodules.intake.models import ModelPaths, open_models
 from datamodules.intake.packing import pack
 from datamodules.intake.rejection import Rejected, Rejection
 from datamodules.intake.report import write_report
-from datamodules.intake.sample import Taken
 from datamodules.intake.sources import Source
 from datamodules.intake.speech_take import take_speech
 from datamodules.intake.staging import SourceRecord, Staging
@@ -35,17 +34,17 @@ def take(source: Source, recipe: str, cfg: IntakeConfig, folder: Path) -> Source
         InputError: for what concerns all recordings: a model that cannot be loaded.
         OSError: a full disk.
     """
-    models = open_models(ModelPaths.of(cfg))
+    models, staging = open_models(ModelPaths.of(cfg)), Staging(folder, recipe, cfg)
     try:
-        taken = take_speech(source, cfg, models) if recipe == "speech" else take_video(source, cfg, models)
+        return staging.keep(source, (take_speech if recipe == "speech" else take_video)(source, cfg, models))
     except Rejected as no:
-        taken = Taken([], [Rejection(str(source.path), 0.0, None, no.reason, no.detail)])
-    except StreamCharError:
+        rejection = Rejection(source.name, 0.0, None, no.reason, no.detail)
+    except (StreamCharError, OSError):  # what cannot be read is rejected; this is the disk
         raise
     except Exception as error:  # one odd file must not cost all the others
-        log.warning("%s: %s", source.path, error, exc_info=True)
-        taken = Taken([], [Rejection(str(source.path), 0.0, None, "crashed", f"{type(error).__name__}: {error}")])
-    return Staging(folder, recipe, cfg).keep(source, taken)
+        log.warning("%s: %s", source.name, error, exc_info=True)
+        rejection = Rejection(source.name, 0.0, None, "crashed", f"{type(error).__name__}: {error}")
+    return staging.keep(source, [rejection])
 
 
 def produce(recipe: str, cfg: IntakeConfig, folder: Path, begin: Callable[[int], None] = lambda _: None,
@@ -99,8 +98,7 @@ def _records(sources: Sequence[Source], recipe: str, cfg: IntakeConfig, staging:
         yield record
     for source in left:  # a process died: alone, each shows whether it was the one
         found = list(_in_pool([source], 1, recipe, cfg, staging.folder))
-        dead = Taken([], [Rejection(str(source.path), 0.0, None, "crashed")])
-        yield found[0] if found else staging.keep(source, dead)
+        yield found[0] if found else staging.keep(source, [Rejection(source.name, 0.0, None, "crashed")])
 
 
 def _in_pool(sources: Sequence[Source], workers: int, recipe: str, cfg: IntakeConfig,

@@ -23,6 +23,7 @@ def write_report(records: Sequence[SourceRecord], staging: Staging, folder: Path
     summary = {"recordings": len(records), "recordings_used": sum(bool(r.clips) for r in records),
                "clips": len(clips), "seconds": round(sum(c["seconds"] for c in clips), 3),
                "speakers": len({c["speaker"] for c in clips}), "rejected": len(rejected),
+               "sync_not_judged": sum("sync" in c["measured"] and c["measured"]["sync"] is None for c in clips),
                "reasons": {r: counts[r] for r in REASONS if counts[r]}}
     body = {**summary, "meaning": {r: REASONS[r] for r in summary["reasons"]},
             "rejections": [asdict(r) for r in rejected], "made": clips}

@@ -14,7 +14,7 @@ from torch import Tensor
 from datamodules.intake.config import IntakeConfig
 from datamodules.intake.hearing import Heard
 from datamodules.intake.loudness import clipped_share, loudness, normalise
-from datamodules.intake.rejection import Rejected, Rejection
+from datamodules.intake.rejection import Rejected
 from datamodules.intake.sources import Source
 from datamodules.intake.transcripts import Token
 from datamodules.media import encode_mp4, encode_wav
@@ -34,14 +34,6 @@ class Sample:
         """The sample's JSON."""
         found: dict[str, Any] = json.loads(self.files["json"])
         return found
-
-
-@dataclass
-class Taken:
-    """What became of one recording."""
-
-    samples: list[Sample]
-    rejections: list[Rejection]
 
 
 def checked_sound(wave: Tensor, cfg: IntakeConfig) -> tuple[Tensor, dict[str, float]]:
@@ -81,4 +73,4 @@ def make_sample(source: Source, number: int, heard: Heard, words: Sequence[Token
                  "size": cfg.size}
         files = {"mp4": encode_mp4(frames, cfg.fps, cfg.crf), **files}
     files["json"] = json.dumps(meta).encode()
-    return Sample(key, files, seconds, None if frames is None else frames[len(frames) // 2])
+    return Sample(key, files, seconds, None if frames is None else frames[len(frames) // 2].copy())

@@ -1,7 +1,7 @@
 """Silero's voice activity detector as a torch module, with weights from a local ``silero_vad_16k.safetensors``.
 
 A learned short-time spectrum, four convolutions and an LSTM (snakers4/silero-vad, version 5). Steps of 32 ms, each seen
-with the 4 ms before it. All steps of a sound go through the convolutions together.
+with the 4 ms before it. Many steps of a sound go through the convolutions together.
 """
 
 from __future__ import annotations
@@ -57,11 +57,15 @@ class SileroVad(nn.Module):
     @torch.no_grad()
     def forward(self, wave: Tensor) -> Tensor:
         """(S,) at 16 kHz -> (ceil(S / 512),) probabilities, 0 to 1."""
-        steps = -(-len(wave) // STEP)
-        padded = F.pad(wave.float(), (CONTEXT, steps * STEP - len(wave)))
-        parts = [self._features(p) for p in padded.unfold(0, STEP + CONTEXT, STEP).split(STEPS_AT_ONCE)]
-        hidden, _ = self.lstm(torch.cat(parts)[None])
-        return torch.sigmoid(self.final_conv(F.relu(hidden[0])[..., None]))[:, 0, 0]
+        found, memory = [torch.zeros(0)], None
+        for begin in range(0, len(wave), STEPS_AT_ONCE * STEP):
+            part = wave[max(begin - CONTEXT, 0):begin + STEPS_AT_ONCE * STEP].float()
+            before = CONTEXT if begin == 0 else 0
+            steps = -(-(len(part) + before - CONTEXT) // STEP)
+            part = F.pad(part, (before, CONTEXT + steps * STEP - before - len(part)))
+            hidden, memory = self.lstm(self._features(part.unfold(0, STEP + CONTEXT, STEP))[None], memory)
+            found.append(torch.sigmoid(self.final_conv(F.relu(hidden[0])[..., None]))[:, 0, 0])
+        return torch.cat(found)
 
     def _features(self, x: Tensor) -> Tensor:
         """(N, 576) -> (N, 128)."""

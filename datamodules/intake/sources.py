@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from datamodules.intake.tar_member import TarMember
 from datamodules.intake.transcripts import READERS
 
 NOT_RECORDINGS = (*READERS, ".csv", ".md", ".lab", ".png", ".jpg", ".jpeg")
@@ -20,17 +21,29 @@ SPEAKERLESS = {"wavs", "wav", "audio", "video", "videos", "clips", "mp3"}
 @dataclass(frozen=True)
 class Source:
     """One recording: ``key`` (unique, without dots), ``path``, ``speaker``, and its text: the file that holds it, or
-    the words themselves."""
+    the words themselves. ``member``, ``text_member``: where ``path`` and ``transcript`` are a tar, what it is of it."""
 
     key: str
     path: Path
     speaker: str
     transcript: Path | None = None
     text: str | None = None
+    member: TarMember | None = None
+    text_member: TarMember | None = None
+
+    @property
+    def name(self) -> str:
+        """What reports call it."""
+        return f"{self.path}:{self.member.name}" if self.member else str(self.path)
+
+    @property
+    def file_name(self) -> str:
+        """The recording's own name, without its folder."""
+        return Path(self.member.name).name if self.member else self.path.name
 
     def fingerprint(self) -> str:
         """Hash of what decides the result: the files by name, size and time of change."""
-        parts: list[Any] = [self.key, self.speaker, self.text]
+        parts: list[Any] = [self.key, self.speaker, self.text, *filter(None, (self.member, self.text_member))]
         for path in (self.path, self.transcript):
             if path is not None:
                 stat = path.stat()
@@ -50,13 +63,21 @@ def speaker_of(path: Path, root: Path, transcript: Path | None) -> str:
     """The ``speaker`` of the JSON beside a recording, else the first sub-folder's name, else the recording itself."""
     if transcript is not None and transcript.suffix == ".json":
         try:
-            data = json.loads(transcript.read_text())
-            if isinstance(data, dict) and data.get("speaker"):
-                return str(data["speaker"])
-        except (ValueError, OSError):
+            if named := speaker_in(transcript.read_bytes()):
+                return named
+        except OSError:
             pass  # it is reported where it is read
     folders = [p for p in path.relative_to(root).parts[:-1] if p.lower() not in SPEAKERLESS]
     return folders[0] if folders else slug(path.stem)
+
+
+def speaker_in(body: bytes) -> str | None:
+    """The ``speaker`` of a JSON; None where it names none, or is none (which is reported where it is read)."""
+    try:
+        data = json.loads(body)
+    except ValueError:
+        return None
+    return str(data["speaker"]) if isinstance(data, dict) and data.get("speaker") else None
 
 
 def slug(name: str) -> str:

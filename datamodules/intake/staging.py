@@ -14,14 +14,18 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from datamodules.intake.config import IntakeConfig
 from datamodules.intake.rejection import Rejection
-from datamodules.intake.sample import Taken
+from datamodules.intake.sample import Sample
 from datamodules.intake.sources import Source
 from datamodules.shard_writer import ShardWriter
 
 VERSION = 1
 """Raised when the same recording and options give another result."""
+STILL_PX = 96
 NEUTRAL = ("input", "workers", "val_share", "shard_clips")
 """Options that do not change what is made of a recording."""
 
@@ -77,21 +81,27 @@ class Staging:
         good = record.recipe == self.recipe_of(source) and (not record.clips or self.tar(source.key).is_file())
         return record if good else None
 
-    def keep(self, source: Source, taken: Taken) -> SourceRecord:
-        """Write a recording's clips, then its record, which marks it finished."""
-        rows = []
+    def keep(self, source: Source, made: Iterable[Sample | Rejection]) -> SourceRecord:
+        """Write a recording's clips as they are made, so that a long one needs no more memory, then its record, which
+        marks it finished."""
+        record = SourceRecord(source.key, source.name, self.recipe_of(source))
+        stills = []
         (self.folder / f"{source.key}.json").unlink(missing_ok=True)
-        if taken.samples:
-            with ShardWriter(self.tar(source.key)) as writer:
-                for sample in taken.samples:
-                    writer.write(sample.key, sample.files, sample.seconds)
-                    meta = sample.meta
-                    rows.append({"key": sample.key, "seconds": sample.seconds, "speaker": meta["speaker"],
-                                 "text": meta["text"], "measured": meta["measured"]})
-        stills = [s.still for s in taken.samples if s.still is not None]
+        with ShardWriter(self.tar(source.key)) as writer:
+            for result in made:
+                if isinstance(result, Rejection):
+                    record.rejections.append(result)
+                    continue
+                writer.write(result.key, result.files, result.seconds)
+                meta = result.meta
+                record.clips.append({"key": result.key, "seconds": result.seconds, "speaker": meta["speaker"],
+                                     "text": meta["text"], "measured": meta["measured"]})
+                if result.still is not None:
+                    stills.append(_small(result.still))
+        if not record.clips:
+            self.tar(source.key).unlink()
         if stills:
             _save_stills(stills, self.still(source.key))
-        record = SourceRecord(source.key, str(source.path), self.recipe_of(source), rows, taken.rejections)
         _write(self.folder / f"{source.key}.json", json.dumps(asdict(record)).encode())
         return record
 
@@ -103,12 +113,18 @@ class Staging:
                 path.unlink()
 
 
-def _save_stills(stills: list[Any], path: Path, size: int = 96) -> None:
+def _small(still: NDArray[np.uint8]) -> Any:
     from PIL import Image
 
-    row = Image.new("RGB", (size * len(stills), size))
+    return Image.fromarray(still).resize((STILL_PX, STILL_PX), Image.Resampling.BOX)
+
+
+def _save_stills(stills: list[Any], path: Path) -> None:
+    from PIL import Image
+
+    row = Image.new("RGB", (STILL_PX * len(stills), STILL_PX))
     for i, still in enumerate(stills):
-        row.paste(Image.fromarray(still).resize((size, size), Image.Resampling.BOX), (i * size, 0))
+        row.paste(still, (i * STILL_PX, 0))
     body = io.BytesIO()
     row.save(body, "JPEG", quality=85)
     _write(path, body.getvalue())

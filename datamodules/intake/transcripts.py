@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from datamodules.intake.rejection import Rejected
+from datamodules.intake.tar_member import TarMember
 from streamchar.transcript import SILENCE_MARKS, normalise_words
 
 ALIGN_HZ = 25000
@@ -45,19 +46,21 @@ def find_transcript(recording: Path) -> Path | None:
     return next((p for kind in READERS if (p := recording.with_suffix(kind)).is_file() and p != recording), None)
 
 
-def read_transcript(path: Path) -> list[Cue]:
-    """The cues of a transcript in order; those without a word are left out.
+def read_transcript(path: Path, member: TarMember | None = None) -> list[Cue]:
+    """The cues of a transcript (or of the ``member`` of a tar) in order; those without a word are left out.
 
     Raises:
         Rejected: ``bad transcript``, if the file is not what its ending says or holds no word.
     """
+    name = member.name if member else path.name
     try:
-        cues = READERS[path.suffix.lower()](path.read_text(encoding="utf-8-sig"))
+        body = member.read(path) if member else path.read_bytes()
+        cues = READERS[Path(name).suffix.lower()](body.decode("utf-8-sig"))
     except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
-        raise Rejected("bad transcript", f"{path.name}: {error}") from error
+        raise Rejected("bad transcript", f"{name}: {error}") from error
     cues = [c for c in cues if normalise_words(c.text)]
     if not cues:
-        raise Rejected("bad transcript", f"{path.name} holds no word")
+        raise Rejected("bad transcript", f"{name} holds no word")
     return sorted(cues, key=lambda c: c.start)
 
 

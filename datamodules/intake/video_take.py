@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +20,7 @@ from datamodules.intake.face_track import FaceTrack, link, main_track, rivals
 from datamodules.intake.hearing import Heard, hear
 from datamodules.intake.models import Models
 from datamodules.intake.rejection import Rejected, Rejection
-from datamodules.intake.sample import Sample, Taken, checked_sound, make_sample
+from datamodules.intake.sample import Sample, checked_sound, make_sample
 from datamodules.intake.sharpness import sharpness
 from datamodules.intake.shots import ShotDetector
 from datamodules.intake.sources import Source
@@ -42,8 +43,8 @@ class Seen:
     damage: str
 
 
-def take_video(source: Source, cfg: IntakeConfig, models: Models) -> Taken:
-    """All clips of a video, and what of it is not used.
+def take_video(source: Source, cfg: IntakeConfig, models: Models) -> Iterator[Sample | Rejection]:
+    """All clips of a video, one after another, and what of it is not used.
 
     Raises:
         Rejected: where nothing of it can be used.
@@ -55,16 +56,18 @@ def take_video(source: Source, cfg: IntakeConfig, models: Models) -> Taken:
     seen = look_through(recording, cfg, models)
     if not seen.shots:
         raise Rejected("unreadable", seen.damage or "no picture can be decoded")
-    samples: list[Sample] = []
-    rejections = list(heard.lost)
+    made = 0
+    yield from heard.lost
     if seen.damage:
-        rejections.append(Rejection(str(source.path), seen.shots[-1][1] / cfg.fps, None, "unreadable", seen.damage))
+        yield Rejection(source.name, seen.shots[-1][1] / cfg.fps, None, "unreadable", seen.damage)
     for first, stop in _clips(heard, seen, cfg):
         try:
-            samples.append(_take_clip(source, len(samples), recording, heard, seen, (first, stop), cfg, models))
+            sample = _take_clip(source, made, recording, heard, seen, (first, stop), cfg, models)
         except Rejected as no:
-            rejections.append(Rejection(str(source.path), first / cfg.fps, stop / cfg.fps, no.reason, no.detail))
-    return Taken(samples, rejections)
+            yield Rejection(source.name, first / cfg.fps, stop / cfg.fps, no.reason, no.detail)
+            continue
+        made += 1
+        yield sample
 
 
 def look_through(recording: Recording, cfg: IntakeConfig, models: Models) -> Seen:
@@ -102,16 +105,20 @@ def _take_clip(source: Source, number: int, recording: Recording, heard: Heard, 
         Rejected: the first filter that it does not pass, cheap ones first.
     """
     first, stop = clip
-    wave, measured = checked_sound(_sound(heard, clip, cfg.fps), cfg)
+    wave, loud = checked_sound(_sound(heard, clip, cfg.fps), cfg)
+    measured: dict[str, Any] = {**loud}
     words = heard.words_of((first / cfg.fps, stop / cfg.fps))
     face, looks = one_face(seen, clip, cfg)
     path = plan_crop(face, first, stop, cfg.fps, cfg.crop_scale, recording.width, recording.height)
     frames = _cropped(recording, path, clip, cfg)
     measured |= {"face_px": round(face.side, 1), "face_share": round(len(face.frames) / looks, 3)}
-    measured |= _checked_face(frames, wave, cfg, models)
+    opening = models.mouth.opening(frames)
+    measured |= _checked_face(frames, opening, cfg)
+    judged = words[-1].end - words[0].start >= cfg.min_judged_s
+    measured |= _checked_sync(opening, wave, cfg) if judged else {"sync": None, "lag": None}
     x, y = (round(float(v), 1) for v in np.median(path.corners, axis=0))
     more: dict[str, Any] = {
-        "source": {"file": source.path.name, "start": round(first / cfg.fps, 3), "end": round(stop / cfg.fps, 3)},
+        "source": {"file": source.file_name, "start": round(first / cfg.fps, 3), "end": round(stop / cfg.fps, 3)},
         "crop": {"x": x, "y": y, "side": round(path.side, 1), "moves": path.moves}, "measured": measured}
     return make_sample(source, number, heard, words, wave, cfg, frames, more)
 
@@ -153,26 +160,34 @@ def _cropped(recording: Recording, path: CropPath, clip: tuple[int, int], cfg: I
     return np.stack(frames)
 
 
-def _checked_face(frames: NDArray[np.uint8], wave: Tensor, cfg: IntakeConfig, models: Models) -> dict[str, float]:
+def _checked_face(frames: NDArray[np.uint8], opening: NDArray[np.float64], cfg: IntakeConfig) -> dict[str, float]:
     """What the cropped pictures show.
 
     Raises:
-        Rejected: ``blur`` or ``off-screen voice``.
+        Rejected: ``blur`` or ``no face``.
     """
     sharp = float(np.median([sharpness(f) for f in frames[::5]]))
     if sharp < cfg.min_sharpness:
         raise Rejected("blur", f"detail {sharp:.4f}")
-    opening = models.mouth.opening(frames)
     unseen = np.isnan(opening).mean()
     if unseen > 1 - cfg.min_face_share:
         raise Rejected("no face", f"no mouth in {unseen:.0%} of the frames")
+    return {"sharpness": round(sharp, 4)}
+
+
+def _checked_sync(opening: NDArray[np.float64], wave: Tensor, cfg: IntakeConfig) -> dict[str, float]:
+    """How well mouth and sound go together.
+
+    Raises:
+        Rejected: ``off-screen voice``.
+    """
     known = np.flatnonzero(np.isfinite(opening))
     opening = np.interp(np.arange(len(opening)), known, opening[known])
-    reach = min(MAX_LAG, len(frames) // 4)
+    reach = min(MAX_LAG, len(opening) // 4)
     score = sync_score(opening, wave.numpy(), cfg.fps, cfg.sample_rate, reach, DETAIL_S)
     middle = min(cfg.max_lag, reach)
     near = max(score.curve[reach - middle:reach + middle + 1])
     if not near >= cfg.min_sync:  # nan: a mouth that does not move at all
         raise Rejected("off-screen voice", f"correlation {near:.2f} within {cfg.max_lag} frames, "
                                            f"{score.best:.2f} at lag {score.lag:+.0f}")
-    return {"sharpness": round(sharp, 4), "sync": round(near, 3), "lag": score.lag}
+    return {"sync": round(near, 3), "lag": score.lag}

@@ -79,4 +79,7 @@ def _recordings(cfg: RunConfig, folder: Path) -> None:
                   f"{summary['seconds']:.0f} s, {summary['speakers']} speakers, in {len(index.entries)} shards")
     for reason, number in summary["reasons"].items():
         console.print(f"  put aside: {number} x {reason}")
+    if summary["sync_not_judged"]:
+        console.print(f"  {summary['sync_not_judged']} clips have too little speech to be judged for off-screen voice "
+                      "(intake.min_judged_s)")
     console.print(f"report: {folder / 'report.json'}", soft_wrap=True)

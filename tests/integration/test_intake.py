@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import weakref
 from dataclasses import asdict
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 import torch
 
 from datamodules.clip_reader import read_clips
-from datamodules.intake import production
+from datamodules.intake import production, video_take
 from datamodules.intake.config import IntakeConfig
 from datamodules.intake.models import ModelPaths
 from datamodules.intake.packing import validation_keys
@@ -149,6 +150,36 @@ def test_filters_name_what_they_measured(tmp_path: Path, monkeypatch: pytest.Mon
             production.produce("videos", fake_options(tmp_path, **{"min_s": 3.2, **options}), tmp_path / reason)
         row = report(tmp_path / reason)["rejections"][0]
         assert row["reason"] == reason and row["detail"] and 0 <= row["start"] < row["end"], row
+
+
+def test_clips_with_too_little_speech_are_kept_and_not_judged(tmp_path: Path) -> None:
+    level = syllables(4.0, ((1.4, 2.2),))
+    (tmp_path / "in").mkdir()
+    write_video(tmp_path / "in" / "a.mp4", draw(np.roll(level, 4 * RATE // 25), 25.0), level)  # the mouth comes late
+    (tmp_path / "in" / "a.txt").write_text("hello")
+    _, summary = production.produce("videos", fake_options(tmp_path), tmp_path)
+    (made,) = report(tmp_path)["made"]
+    assert summary["clips"] == summary["sync_not_judged"] == 1
+    assert made["measured"]["sync"] is None and made["measured"]["lag"] is None
+    with pytest.raises(DataError, match="off-screen voice"):
+        production.produce("videos", fake_options(tmp_path, min_judged_s=0.5), tmp_path)
+
+
+def test_a_long_recording_keeps_no_clip_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    talker(tmp_path / "in" / "a.mp4", text="one two three four five six", times=3)
+    made: list[weakref.ref] = []
+    alive: list[int] = []
+    make = video_take.make_sample
+
+    def watched(*given):
+        alive.append(sum(ref() is not None for ref in made))
+        sample = make(*given)
+        made.append(weakref.ref(sample.still if sample.still.base is None else sample.still.base))
+        return sample
+
+    monkeypatch.setattr(video_take, "make_sample", watched)
+    production.produce("videos", fake_options(tmp_path), tmp_path)
+    assert len(made) == 3 and max(alive) <= 1  # the one before, while the next is made
 
 
 def test_a_process_that_dies_costs_one_recording(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -80,6 +82,29 @@ def test_layouts_give_texts_and_speakers(tmp_path: Path) -> None:
     assert found["b.ogg"].transcript == tmp_path / "plain/b.txt" and found["b.ogg"].speaker == "plain"
     assert found["c.wav"].transcript is found["c.wav"].text is None  # reported when it is read, not lost here
     assert len(found) == 5
+
+
+def test_emilia_tars_are_read_without_unpacking(tmp_path: Path) -> None:
+    tar = tmp_path / "EN-B000000.tar"
+    rows = {"EN_B0_S1_W0.json": b'{"text": "Hi there.", "speaker": "EN_S7"}', "EN_B0_S1_W0.mp3": b"one",
+            "part/EN_B0_S1_W1.mp3": b"two", "part/EN_B0_S1_W1.json": b'{"text": "Bye."}', "alone.mp3": b"three"}
+    with tarfile.open(tar, "w") as out:
+        for name, body in rows.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(body)
+            out.addfile(info, io.BytesIO(body))
+    found = {s.key: s for s in list_sources("speech", str(tmp_path))}
+    assert list(found) == ["EN-B000000-EN_B0_S1_W0", "EN-B000000-alone", "EN-B000000-part-EN_B0_S1_W1"]
+    first, alone, last = found.values()
+    assert (first.speaker, last.speaker, alone.text_member) == ("EN_S7", "EN-B000000", None)
+    assert first.member.read(tar) == b"one" and last.member.read(tar) == b"two"
+    assert [c.text for c in read_transcript(first.transcript, first.text_member)] == ["Hi there."]
+    assert first.name == f"{tar}:EN_B0_S1_W0.mp3" and last.file_name == "EN_B0_S1_W1.mp3"
+    assert len({s.fingerprint() for s in found.values()}) == 3
+    tar.write_bytes(tar.read_bytes()[:last.member.begin + 1])
+    assert [s.member and s.member.name for s in list_sources("speech", str(tmp_path))][0] is None  # the tar, to be told
+    with pytest.raises(Rejected, match="EN-B000000.tar ends inside part/EN_B0_S1_W1.mp3"):
+        last.member.read(tar)
 
 
 def test_grid_as_published_and_by_its_names(tmp_path: Path) -> None:
