@@ -175,11 +175,12 @@ def _decode_media(body: bytes, *, video: bool, sample_rate: int | None
 
 
 def _planes(pictures: list[np.ndarray]) -> Tensor:
-    """F pictures (H, W, 3) -> (F, 3, H, W), each copied once."""
-    frames = torch.empty(len(pictures), 3, *pictures[0].shape[:2], dtype=torch.uint8)
-    for row, picture in zip(frames.permute(0, 2, 3, 1).numpy(), pictures, strict=True):
-        row[:] = picture
-    return frames
+    """F pictures (H, W, 3) -> (F, 3, H, W), each copied once, colour by colour: numpy would else write by threes."""
+    frames = np.empty((len(pictures), 3, *pictures[0].shape[:2]), np.uint8)
+    for row, picture in zip(frames, pictures, strict=True):
+        for colour in range(3):
+            row[colour] = picture[..., colour]
+    return torch.from_numpy(frames)
 
 
 def _decode_sound(box: Any, sound: Any, sample_rate: int | None) -> tuple[Tensor, int]:

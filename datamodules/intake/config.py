@@ -61,7 +61,7 @@ class IntakeConfig:
     """Frames between mouth and sound at most, each way (``off-screen voice``)."""
     min_judged_s: float = 1.0
     """Speech in a clip, first word's start to last one's end in seconds, from which on mouth and sound are compared;
-    clips with less are kept and their JSON says ``sync`` null (over a second of speech the correlation hardly tells
+    clips with less are kept and their JSON says ``sync`` null (over so little speech the correlation hardly tells
     true pairs from others)."""
     crf: int = 15
     """Quality of the H.264 pictures (lower is better)."""
