@@ -25,7 +25,9 @@ from datamodules.shard_writer import ShardWriter
 
 VERSION = 1
 """Raised when the same recording and options give another result."""
-STILL_PX = 96
+STILL_PX, MOST_STILLS = 96, 120
+"""Side of the pictures that are kept for people, and how many of a recording, spread over it (a JPEG is at most 65,500
+pixels wide)."""
 NEUTRAL = ("input", "workers", "val_share", "shard_clips")
 """Options that do not change what is made of a recording."""
 
@@ -68,7 +70,7 @@ class Staging:
         return self.folder / f"{key}.tar"
 
     def still(self, key: str) -> Path:
-        """One picture of each of its clips, side by side."""
+        """A picture of each of its clips, of many clips some, side by side."""
         return self.folder / f"{key}.jpg"
 
     def finished(self, source: Source) -> SourceRecord | None:
@@ -85,7 +87,8 @@ class Staging:
         """Write a recording's clips as they are made, so that a long one needs no more memory, then its record, which
         marks it finished."""
         record = SourceRecord(source.key, source.name, self.recipe_of(source))
-        stills = []
+        stills: list[Any] = []
+        every = 1
         (self.folder / f"{source.key}.json").unlink(missing_ok=True)
         with ShardWriter(self.tar(source.key)) as writer:
             for result in made:
@@ -96,8 +99,10 @@ class Staging:
                 meta = result.meta
                 record.clips.append({"key": result.key, "seconds": result.seconds, "speaker": meta["speaker"],
                                      "text": meta["text"], "measured": meta["measured"]})
-                if result.still is not None:
+                if result.still is not None and (len(record.clips) - 1) % every == 0:
                     stills.append(_small(result.still))
+                if len(stills) > MOST_STILLS:
+                    stills, every = stills[::2], 2 * every
         if not record.clips:
             self.tar(source.key).unlink()
         if stills:

@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from datamodules.clip_reader import read_clips
-from datamodules.intake import production, video_take
+from datamodules.intake import production, staging, video_take
 from datamodules.intake.config import IntakeConfig
 from datamodules.intake.models import ModelPaths
 from datamodules.intake.packing import validation_keys
@@ -178,8 +179,11 @@ def test_a_long_recording_keeps_no_clip_in_memory(tmp_path: Path, monkeypatch: p
         return sample
 
     monkeypatch.setattr(video_take, "make_sample", watched)
+    monkeypatch.setattr(staging, "MOST_STILLS", 2)
     production.produce("videos", fake_options(tmp_path), tmp_path)
     assert len(made) == 3 and max(alive) <= 1  # the one before, while the next is made
+    with Image.open(tmp_path / "sources" / "a.jpg") as row:
+        assert row.width == 2 * row.height  # clips 0 and 2: an hour's row would be wider than a JPEG may be
 
 
 def test_a_process_that_dies_costs_one_recording(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
