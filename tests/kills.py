@@ -1,6 +1,6 @@
 """Kills a training stage again and again, at random moments, and compares its end with that of an undisturbed run.
 
-    python tests/kills.py stage=rollout kills=20 processes=1 workers=0 seed=0 out=/tmp/kills
+    python tests/kills.py stage=rollout kills=20 processes=1 workers=0 seed=0 out=SCRATCH
 
 Every run is the command line itself (``pipelines/run.py``, ``preset=tiny`` with the options below), on latents that are
 made once in ``out``; with ``preload=1`` and one process it is forked from an interpreter that has imported the packages
