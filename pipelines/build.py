@@ -128,7 +128,7 @@ def load_character(directory: RunDirectory, cfg: RunConfig, from_stage: str = "a
     spec = model_spec(cfg, codecs)
     few_step = stage != "teacher" and role != "teacher"
     which = "trained" if role == "student" else "ema"
-    if not few_step:
+    if not few_step or cfg.diffusion.few_step_guidance != 1.0:
         check_null(cfg, directory, ("orchestrator", "teacher"))
     denoiser = (load_role(cfg, student_spec(cfg, spec), directory, stage, "student", which) if few_step
                 else load_teacher(cfg, spec, directory, which))

@@ -26,6 +26,5 @@ def check_null(cfg: RunConfig, directory: RunDirectory, stages: tuple[str, ...])
         problem = unseen_null(cfg.diffusion, stage, DropConfig(**known))
         if problem:
             raise InputError(
-                f"diffusion.guidance_null={cfg.diffusion.guidance_null}: {problem} in {path}, with which the run was "
-                "trained; choose the other guidance_null, or no guidance (diffusion.guidance_video=1 "
-                "diffusion.guidance_audio=1)")
+                f"{problem} in {path}, with which the run was trained; choose the other guidance_null, or no guidance "
+                "(diffusion.guidance_video=1 diffusion.guidance_audio=1 diffusion.few_step_guidance=1)")

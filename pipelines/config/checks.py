@@ -115,8 +115,7 @@ def _guidance(cfg: RunConfig) -> list[str]:
     """Training must show the null branch that sampling will lead away from (what stored weights have seen is checked
     where they are loaded)."""
     training = [s for s in cfg.chain if s in ("orchestrator", "teacher")] if cfg.stage == "all" else [cfg.stage]
-    return [f"diffusion.guidance_null={cfg.diffusion.guidance_null}: {problem}" for stage in training
-            if stage in ("orchestrator", "teacher")
+    return [problem for stage in training if stage in ("orchestrator", "teacher")
             and (problem := unseen_null(cfg.diffusion, stage, getattr(cfg.stages, stage).drops))]
 
 
@@ -165,12 +164,16 @@ def _roles(cfg: RunConfig) -> list[str]:
 
 def unseen_null(diffusion: DiffusionConfig, stage: str, drops: DropConfig) -> str:
     """What a stage's drops lack for guidance away from the null; empty where nothing is missing."""
-    if diffusion.text_null:
-        missing = "" if drops.text else "text"
+    guided = diffusion.guidance_video != 1.0 or diffusion.guidance_audio != 1.0
+    if diffusion.needs_untold and not drops.text:
+        by, missing = ("guidance_null=text" if diffusion.text_null
+                       else f"few_step_guidance={diffusion.few_step_guidance:g}"), "text"
+    elif guided and not diffusion.text_null and stage == "teacher" and not drops.condition:
+        by, missing = "guidance_null=condition", "condition"
     else:
-        guided = diffusion.guidance_video != 1.0 or diffusion.guidance_audio != 1.0
-        missing = "condition" if guided and stage == "teacher" and not drops.condition else ""
-    return f"training must drop it sometimes, but stages.{stage}.drops.{missing} is 0 (0.1 is usual)" if missing else ""
+        return ""
+    return (f"diffusion.{by}: training must drop it sometimes, but stages.{stage}.drops.{missing} is 0 "
+            "(0.1 is usual)")
 
 
 def _sizes(cfg: RunConfig) -> list[str]:

@@ -97,7 +97,7 @@ def mean_chunks(cfg: RunConfig) -> float:
 
 def _single(cfg: RunConfig, shape: Geometry, turns: float) -> Work:
     """Stage I: a prefix, and the student's steps up to an exit, once for the critic and at its turn with gradient."""
-    prefix, block = _orchestrator(cfg, shape)
+    prefix, block = _student_orchestrator(cfg, shape)
     student, steps = costs(cfg, shape, "dmd", "student"), len(cfg.diffusion.few_steps)
     before = (steps - 1) / 2
     learning = student.run(before) + student.learn() + Work(frozen=(before + 1) * block)
@@ -107,13 +107,20 @@ def _single(cfg: RunConfig, shape: Geometry, turns: float) -> Work:
 
 def _rolled(cfg: RunConfig, shape: Geometry, turns: float) -> Work:
     """Stage II: whole chunks, each with a prefix and the pointer's block; of one of them (or each) a step learns."""
-    prefix, block = _orchestrator(cfg, shape)
+    (_, point), (prefix, block) = _orchestrator(cfg, shape), _student_orchestrator(cfg, shape)
     options, student = cfg.stages.rollout, costs(cfg, shape, "rollout", "student")
     steps, chunks = len(cfg.diffusion.few_steps), mean_chunks(cfg)
     run = (steps + 1) / 2 if options.exit_sample_feeds_memory else steps
     learning = student.learn() + Work(frozen=-student.step)
-    return ((student.run(run) + Work(frozen=prefix + (run + 1) * block)) * chunks
+    return ((student.run(run) + Work(frozen=prefix + run * block + point)) * chunks
             + learning * (turns * (chunks if options.every_chunk else 1.0)))
+
+
+def _student_orchestrator(cfg: RunConfig, shape: Geometry) -> tuple[int, int]:
+    """Prefix and block of a student, whose condition may be guided by those without text."""
+    prefix, block = _orchestrator(cfg, shape)
+    runs = 2 if cfg.diffusion.few_step_guidance != 1.0 else 1
+    return runs * prefix, runs * block
 
 
 def _orchestrator(cfg: RunConfig, shape: Geometry) -> tuple[int, int]:

@@ -24,6 +24,12 @@ class DiffusionConfig:
     (design, section 8); ``euler``, straight on along its velocity, so that a step must only know its own stretch of the
     teacher's path. What a small student cannot tell from one level blurs with the first, not with the second.
     """
+    few_step_guidance: float = 1.0
+    """Guidance that the student's ``c_a`` is given before the denoiser sees it, ``c_a + (w - 1)(c_a - c_a without
+    text)``; 1 means none (design, section 8: the student uses no guidance). Its frozen orchestrator does not know what
+    the teacher's guidance leads away from; one more condition block says so [ours]. The denoiser still runs
+    once a step.
+    """
     score_shift: float = 5.0
     """Warp of the noise levels at which teacher and critic score."""
     guidance_null: str = "condition"
@@ -38,6 +44,11 @@ class DiffusionConfig:
         """Whether guidance runs the orchestrator once more, without its text."""
         return self.guidance_null == "text" and (self.guidance_video != 1.0 or self.guidance_audio != 1.0)
 
+    @property
+    def needs_untold(self) -> bool:
+        """Whether teacher or student hear the orchestrator without its text: it must have learnt to be without."""
+        return self.text_null or self.few_step_guidance != 1.0
+
     def problems(self) -> list[str]:
         """Everything that is wrong with these values, in words."""
         found = []
@@ -47,6 +58,8 @@ class DiffusionConfig:
             found.append(f"diffusion.few_step_sampler={self.few_step_sampler!r} must be 'renoise' or 'euler'")
         if self.guidance_null not in ("condition", "text"):
             found.append(f"diffusion.guidance_null={self.guidance_null!r} must be 'condition' or 'text'")
+        if self.few_step_guidance < 1.0:
+            found.append(f"diffusion.few_step_guidance={self.few_step_guidance:g} must be 1 (none) or more")
         if min(self.shift, self.few_step_shift, self.score_shift) <= 0:
             found.append("diffusion: shifts must be positive")
         return found

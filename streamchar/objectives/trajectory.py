@@ -22,7 +22,7 @@ from streamchar.diffusion.flow import noise_latents
 from streamchar.diffusion.noise import NoiseKey
 from streamchar.objectives.per_sample import audio_mean, video_mean
 from streamchar.orchestrator.model import Orchestrator, Prefix
-from streamchar.rollout.denoise import denoise_chunk, start_noise
+from streamchar.rollout.denoise import denoise_chunk, start_noise, step_condition
 from streamchar.rollout.plan import SamplePlan, teacher_plan
 from streamchar.types import Conditions, Latents
 
@@ -45,7 +45,8 @@ def trajectory_losses(student: Denoiser, teacher: Denoiser, orchestrator: Orches
         else:
             noisy = denoise_chunk(student, orchestrator, conditions, prefix, plan.until(step), key).final
         sigma = plan.levels(noisy.audio, step)
-        c_a = orchestrator.block(prefix, noisy.audio, sigma)
+        untold = orchestrator.untold_prefix(conditions) if plan.needs_untold else None
+        c_a, _ = step_condition(orchestrator, prefix, untold, noisy.audio, sigma, plan)
         end = denoise_chunk(teacher, orchestrator, conditions, prefix, teacher_plan(config, steps, level, reach), key,
                             start=noisy).final
     v = student(noisy, sigma, c_a, student.encode_context(conditions), conditions.audio_time)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
-from streamchar.denoiser.guidance import guided_velocity
+from streamchar.denoiser.guidance import guided_condition, guided_velocity
 from streamchar.denoiser.model import Denoiser
 from streamchar.diffusion.flow import clean_latents, noise_latents
 from streamchar.diffusion.noise import Draws
@@ -32,6 +33,21 @@ def start_noise(conditions: Conditions, denoiser: Denoiser, key: Draws) -> Laten
     return Latents(video, audio)
 
 
+def step_condition(orchestrator: Orchestrator, prefix: Prefix, untold: Prefix | None, audio: Tensor, sigma: Tensor,
+                   plan: SamplePlan) -> tuple[Tensor, Tensor | None]:
+    """What the denoiser hears in one step: ``c_a``, guided where the plan says so, and that of the null branch.
+
+    ``untold``: the prefix without text, where ``plan.needs_untold``.
+    """
+    c_a = orchestrator.block(prefix, audio, sigma)
+    if untold is None:
+        return c_a, None
+    c_null = orchestrator.block(untold, audio, sigma)
+    if plan.guidance_condition != 1.0:
+        c_a = guided_condition(c_a, c_null, plan.guidance_condition)
+    return c_a, c_null if plan.text_null else None
+
+
 def denoise_chunk(denoiser: Denoiser, orchestrator: Orchestrator, conditions: Conditions, prefix: Prefix,
                   plan: SamplePlan, key: Draws, exit_step: int | None = None, exit_grad: bool = True,
                   stop_at_exit: bool = False, start: Latents | None = None) -> Denoised:
@@ -45,13 +61,12 @@ def denoise_chunk(denoiser: Denoiser, orchestrator: Orchestrator, conditions: Co
     """
     with torch.no_grad():
         context = denoiser.encode_context(conditions)
-        untold = orchestrator.untold_prefix(conditions) if plan.text_null else None
+        untold = orchestrator.untold_prefix(conditions) if plan.needs_untold else None
     x, exit_sample = start or start_noise(conditions, denoiser, key.at(step=0)), None
     for step in range(plan.steps):
         sigma = plan.levels(x.audio, step)
         with torch.no_grad():
-            c_a = orchestrator.block(prefix, x.audio, sigma)
-            c_null = None if untold is None else orchestrator.block(untold, x.audio, sigma)
+            c_a, c_null = step_condition(orchestrator, prefix, untold, x.audio, sigma, plan)
         grad = step == exit_step and exit_grad and torch.is_grad_enabled()
         with torch.set_grad_enabled(grad):
             seen = denoiser.encode_context(conditions) if grad else context

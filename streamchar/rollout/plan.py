@@ -19,6 +19,7 @@ class SamplePlan:
     (levels end before 0). False: Euler steps along the levels, which end at 0.
     fresh_noise: False re-noises with the chunk's own first noise, so that the sample is a function of it and can be
     compared with the Euler sample of the same noise. text_null: guidance leads away from c_a without text.
+    guidance_condition: c_a itself is led away from c_a without text before the denoiser sees it; 1 means not [ours].
     sink_latents, motion_latents: at most so many latents of these groups are looked at [ours]; None = all.
     """
 
@@ -28,8 +29,14 @@ class SamplePlan:
     guidance_audio: float = 1.0
     fresh_noise: bool = True
     text_null: bool = False
+    guidance_condition: float = 1.0
     sink_latents: int | None = None
     motion_latents: int | None = None
+
+    @property
+    def needs_untold(self) -> bool:
+        """Whether each step also hears the orchestrator without its text."""
+        return self.text_null or self.guidance_condition != 1.0
 
     @property
     def steps(self) -> int:
@@ -67,11 +74,11 @@ class SamplePlan:
 
 
 def student_plan(config: DiffusionConfig) -> SamplePlan:
-    """The few-step schedule with its sampler, no guidance."""
-    levels = tuple(few_step_sigmas(config).tolist())
+    """The few-step schedule with its sampler; the denoiser is not guided, its ``c_a`` may be."""
+    levels, guidance = tuple(few_step_sigmas(config).tolist()), config.few_step_guidance
     if config.few_step_sampler == "euler":
-        return SamplePlan((*levels, 0.0), renoise=False)
-    return SamplePlan(levels, renoise=True)
+        return SamplePlan((*levels, 0.0), renoise=False, guidance_condition=guidance)
+    return SamplePlan(levels, renoise=True, guidance_condition=guidance)
 
 
 def teacher_plan(config: DiffusionConfig, steps: int | None = None, start: float = 1.0,

@@ -68,6 +68,9 @@ def test_guidance_away_from_no_text_needs_dropped_text() -> None:
     made("stage=teacher", "preset=demo", "teacher.drops.condition=0", "diffusion.guidance_video=1",
          "diffusion.guidance_audio=1")
     assert "must be between 0 and 1" in problems("preset=demo", "teacher.drops.text=7")
+    text = problems("stage=orchestrator", "preset=demo", "diffusion.few_step_guidance=3")
+    assert "diffusion.few_step_guidance=3" in text and "stages.orchestrator.drops.text is 0" in text
+    assert "must be 1 (none) or more" in problems("preset=demo", "diffusion.few_step_guidance=0.5")
 
 
 def test_a_given_model_belongs_to_streaming() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
 import torch
 import torch.nn.functional as F
 
@@ -106,6 +107,25 @@ def test_guidance_away_from_a_condition_without_text():
     torch.testing.assert_close(out.audio, eps.audio - (3 * told.audio - 2 * untold.audio))
     torch.testing.assert_close(out.video, eps.video - told.video)
     assert (told.audio - untold.audio).abs().max() > 1e-4
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("renoise", [False, True])
+def test_guidance_of_the_condition_runs_the_denoiser_once(renoise):
+    character, c = tiny.character(), tiny.conditions()
+    orchestrator, model = character.orchestrator, character.denoiser
+    plan = SamplePlan((1.0,) if renoise else (1.0, 0.0), renoise=renoise, guidance_condition=3.0)
+    key, prefix, sigma, heard = NoiseKey.of(0, [0, 1]), orchestrator.prefix(c), torch.ones(2), []
+    forward = model.forward
+    model.forward = lambda *a: (heard.append(a[2]), forward(*a))[1]
+    out = denoise_chunk(model, orchestrator, c, prefix, plan, key).final
+    model.forward = forward
+    eps = start_noise(c, model, key.at(step=0))
+    told, untold = (orchestrator.block(p, eps.audio, sigma) for p in (prefix, orchestrator.prefix(c.without_text())))
+    torch.testing.assert_close(torch.stack(heard), (3 * told - 2 * untold)[None])
+    v = model(eps, sigma, heard[0], model.encode_context(c), c.audio_time)
+    torch.testing.assert_close(out.audio, eps.audio - v.audio)
+    assert (told - untold).abs().max() > 1e-4
 
 
 def test_patchify_is_inverted():

@@ -37,6 +37,7 @@ from tests import tiny_models as tiny
 WORDS = [["red", "at", "c"], ["nine"]]
 BLOCKS = 4
 FEW = student_plan(tiny.character().diffusion)
+HEARD = replace(FEW, guidance_condition=3.0)
 GUIDED = replace(teacher_plan(replace(tiny.character().diffusion, guidance_null="text"), 3), text_null=True)
 
 
@@ -69,7 +70,7 @@ def distance(a: list[Latents], b: list[Latents]) -> float:
     return float((x - y).square().mean().sqrt() / y.square().mean().sqrt())
 
 
-@pytest.mark.parametrize("plan", [FEW, GUIDED], ids=["few steps", "guided by text"])
+@pytest.mark.parametrize("plan", [FEW, HEARD, GUIDED], ids=["few steps", "guided condition", "guided by text"])
 def test_static_buffers_give_the_plain_stream_bit_by_bit(plan: SamplePlan) -> None:
     who = character()
     fast = accelerate(replace(who, denoiser=deepcopy(who.denoiser)), InferencePlan(graphs=True))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -78,6 +80,20 @@ def test_on_an_euler_path_the_teacher_begins_where_the_students_own_steps_have_c
     level = student_plan(EULER).sigmas[LAST]
     torch.testing.assert_close(seen[-1], level * moved + (1 - level) * 0.3)  # straight from the noise to its point
     assert len(seen) == LAST + 1
+
+
+def test_a_guided_condition_is_what_the_student_learns_from():
+    c, orchestrator, student, heard = tiny.conditions(), tiny.orchestrator(), OnePoint(0.5), []
+    forward = student.forward
+    student.forward = lambda *a: (heard.append(a[2]), forward(*a))[1]
+    for config in (EULER, replace(EULER, few_step_guidance=3.0)):
+        losses(student, OnePoint(0.5), 0, config)
+    plain, guided = heard
+    noise = denoise_chunk(student, orchestrator, c, orchestrator.prefix(c), student_plan(EULER).until(0),
+                          NoiseKey.of(0, [0, 1])).final
+    null = orchestrator.block(orchestrator.untold_prefix(c), noise.audio, torch.ones(2))
+    torch.testing.assert_close(guided, 3 * plain - 2 * null)
+    assert (plain - null).abs().max() > 1e-4
 
 
 def test_a_student_that_learnt_its_stretches_ends_where_the_teacher_ends():
