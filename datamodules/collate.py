@@ -79,7 +79,7 @@ class ChunkCollate:
     Args:
         clock, window: of the run.
         audio_channels: Ca.
-        video: (C, Tv, h, w) of a chunk, or None where no clip has pictures (then video fields are (B, 1, T, 1, 1)).
+        video: (C, Tv, h, w) of a chunk, or None where no item has pictures (then video fields are (B, 1, T, 1, 1)).
         width: ids per text unit.
     """
 

@@ -156,3 +156,15 @@ def test_bad_clips_that_workers_meet_are_counted_in_the_training_process(tmp_pat
     keys = {key for _ in range(24) for key in next(batches).keys}
     assert data.quarantined == 2 and not keys & {"clip003", "clip007", "older"}
     assert len((tmp_path / "stage" / "quarantine_train.jsonl").read_text().splitlines()) in (2, 3, 4)
+
+
+def test_an_orchestrators_batches_carry_no_pictures_and_the_same_sound(folder):
+    heard, seen = module_of(folder, "orchestrator"), module_of(folder)
+    for module in (heard, seen):
+        module.setup()
+    one, other = (next(iter(m.train_dataloader())) for m in (heard, seen))
+    assert one.index.tolist() == other.index.tolist()
+    torch.testing.assert_close(one.target.audio, other.target.audio, rtol=0, atol=0)
+    assert not one.has_video.any() and other.has_video.all()
+    assert one.target.video[0].numel() == CLOCK.video_latents < other.target.video[0].numel()
+    assert heard.fixed_chunks(2).target.video.shape[1:] == other.target.video.shape[1:]  # what is shown has pictures
