@@ -22,6 +22,7 @@ from pipelines.evaluating.mouths import choose_mouth
 from pipelines.origins import (
     before,
     first_denoiser,
+    init_export,
     load_orchestrator,
     load_teacher,
     orchestrator_plan,
@@ -35,6 +36,7 @@ from streamchar.errors import InputError
 from streamchar.evaluation.mouth import MouthDetector
 from streamchar.evaluation.speech_only import SpeechOnlyDenoiser
 from streamchar.hub.model_spec import ModelSpec
+from streamchar.hub.pretrained import Exported
 from streamchar.rollout.character import Character
 
 log = logging.getLogger(__name__)
@@ -100,6 +102,12 @@ def _mouth(cfg: RunConfig, codecs: Codecs, spec: ModelSpec, directory: RunDirect
     return mouth.detector if mouth is not None else None
 
 
+def alone(cfg: RunConfig, directory: RunDirectory, from_stage: str = "auto") -> Exported | None:
+    """The export of ``init=``, where it is itself the model that is meant: nothing in the run was trained on it."""
+    trained = any(directory.has(stage, "checkpoints") for stage in MODEL_STAGES)
+    return init_export(cfg) if from_stage == "auto" and not trained else None
+
+
 def trained_stage(directory: RunDirectory, from_stage: str = "auto") -> str:
     """The stage whose model is meant: ``auto`` is the last that has a checkpoint.
 
@@ -119,24 +127,27 @@ def trained_stage(directory: RunDirectory, from_stage: str = "auto") -> str:
 
 
 def load_character(directory: RunDirectory, cfg: RunConfig, from_stage: str = "auto", role: str = "ema") -> Character:
-    """The character that a stage made, on the device that is there, in eval mode.
+    """The character that a stage made, or of ``init=`` where there is no such stage, on the device that is there, in
+    eval mode.
 
     role: ``ema`` (averaged), ``student`` (the plain weights) or ``teacher`` (the undistilled model).
     """
-    stage = trained_stage(directory, from_stage)
+    export = alone(cfg, directory, from_stage)
+    stage = "teacher" if export is not None else trained_stage(directory, from_stage)
     codecs = load_codecs(directory)
     spec = model_spec(cfg, codecs)
-    few_step = stage != "teacher" and role != "teacher"
+    few_step = (stage != "teacher" if export is None else export.few_step) and role != "teacher"
     which = "trained" if role == "student" else "ema"
     if not few_step or cfg.diffusion.few_step_guidance != 1.0:
         check_null(cfg, directory, ("orchestrator", "teacher"))
-    denoiser = (load_role(cfg, student_spec(cfg, spec), directory, stage, "student", which) if few_step
-                else load_teacher(cfg, spec, directory, which))
+    denoiser = (load_teacher(cfg, spec, directory, which) if export is not None or not few_step
+                else load_role(cfg, student_spec(cfg, spec), directory, stage, "student", which))
     orchestrator = load_orchestrator(cfg, spec, directory, stage="export")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     for model in (denoiser, orchestrator):
         model.to(device).eval().requires_grad_(False)
-    log.info("model of %s (%s, %s)", directory.stage(stage), role, "few-step" if few_step else "Euler")
+    log.info("model of %s (%s, %s)", directory.stage(stage) if export is None else export.folder, role,
+             "few-step" if few_step else "Euler")
     return Character(denoiser, orchestrator, spec.clock, spec.window, spec.units(), spec.diffusion, spec.size,
                      codecs.video, codecs.audio, few_step)
 

@@ -147,7 +147,8 @@ def check_init(cfg: RunConfig, directory: RunDirectory) -> None:
         if cfg.stage in TRAINING:
             log.info("init=%s is not read: stage=%s goes on from models of this run", cfg.init, cfg.stage)
         return
-    found = [] if "denoiser" not in parts else _distilled(cfg, export) + _null(cfg, export, stages)
+    judged = stages == ["evaluate"]  # as it is, distilled or not
+    found = [] if "denoiser" not in parts else ([] if judged else _distilled(cfg, export)) + _null(cfg, export, stages)
     found += misfits(cfg, export, parts)
     if found:
         raise InputError(f"init={cfg.init} does not fit this run:\n  " + "\n  ".join(found))

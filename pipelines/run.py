@@ -215,7 +215,9 @@ def check_inputs(cfg: RunConfig, directory: RunDirectory) -> None:
     if cfg.stage in ("evaluate", "stream", "export"):
         options: EvaluateConfig | StreamConfig | ExportConfig = getattr(cfg, cfg.stage)
         asked = options.from_stage
-        if asked in TRAINING or not any(directory.has(s, "checkpoints") for s in ("rollout", "dmd", "teacher")):
+        given = cfg.stage == "evaluate" and cfg.init  # judged itself, where the run has trained nothing on it
+        trained = given or any(directory.has(s, "checkpoints") for s in ("rollout", "dmd", "teacher"))
+        if asked in TRAINING or not trained:
             directory.input(asked if asked in TRAINING else "teacher", "checkpoints")
 
 

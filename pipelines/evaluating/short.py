@@ -9,7 +9,7 @@ from rich.progress import Progress
 
 from datamodules.evaluation_set import EvaluationSet
 from datamodules.latent_shards import LatentStore
-from pipelines.build import load_character, load_speech
+from pipelines.build import alone, load_character, load_speech
 from pipelines.config.schema import RunConfig
 from pipelines.evaluating.cheats import add_cheats
 from pipelines.evaluating.devices import open_devices
@@ -119,7 +119,10 @@ def speakers_of(cfg: RunConfig, directory: RunDirectory) -> list[Speaker]:
         return [Speaker("teacher", speech, plan_of(speech, cfg.evaluate.steps))]
     character = in_precision(load_character(directory, cfg, cfg.evaluate.from_stage), cfg.evaluate.precision)
     out = [Speaker("student" if character.few_step else "teacher", character, plan_of(character, cfg.evaluate.steps))]
-    if cfg.evaluate.teacher and character.few_step:
+    export = alone(cfg, directory, cfg.evaluate.from_stage)
+    if export is not None and export.few_step and cfg.evaluate.teacher:
+        log.warning("evaluate.teacher=true: init=%s is distilled and has no teacher to stand beside it", cfg.init)
+    elif cfg.evaluate.teacher and character.few_step:
         teacher = in_precision(load_character(directory, cfg, cfg.evaluate.from_stage, "teacher"),
                                cfg.evaluate.precision)
         out += [Speaker("teacher", teacher, teacher_plan(teacher.diffusion, cfg.evaluate.teacher_steps)),

@@ -22,9 +22,10 @@ from pipelines.config.compose import compose, to_yaml
 from pipelines.config.grammar import parse
 from pipelines.config.recall import recall
 from pipelines.config.schema import RunConfig
+from pipelines.evaluating.short import speakers_of
 from pipelines.origins import taken
 from pipelines.resume import settings
-from pipelines.run import main
+from pipelines.run import check_inputs, main
 from pipelines.run_directory import RunDirectory
 from streamchar.codecs.store import load_codec
 from streamchar.errors import CheckpointError, InputError
@@ -114,6 +115,22 @@ def test_a_run_is_distilled_on_an_export_and_notices_another(root: Path, capsys:
     assert digest(directory, "dmd", cfg) != before
     with pytest.raises(CheckpointError, match="was trained beside the export .* give the init="):
         load_character(directory, cfg)
+
+
+@pytest.mark.parametrize("few", [False, True])
+def test_an_export_is_judged_itself_where_the_run_has_no_model(root: Path, tmp_path: Path, few: bool) -> None:
+    given = f"init={altered(root, tmp_path / 'given', few)}"
+    assert main(["stage=encode", "name=judged", given, f"data.latents={root / 'runs/base/encode'}",
+                 f"root={root / 'runs'}", *SHORT]) == 0
+    cfg, directory = made(root, "evaluate", given, "evaluate.teacher=true", name="judged")
+    check_inputs(cfg, directory)
+    speaker, *beside = speakers_of(cfg, directory)
+    assert speaker.column == ("student" if few else "teacher") and not beside
+    assert same(speaker.character.denoiser, of_export(root, "denoiser"))
+    assert same(speaker.character.orchestrator, of_export(root, "orchestrator"))
+    cfg.evaluate.from_stage = "teacher"
+    with pytest.raises(InputError, match="stage=teacher"):
+        check_inputs(cfg, directory)
 
 
 def test_a_student_begins_as_an_export_of_the_same_latents_alone(root: Path, tmp_path: Path) -> None:
