@@ -57,7 +57,9 @@ def _sizes(character: Character, spec: ModelSpec, dtype: str) -> str:
                 for name, module in (("denoiser", character.denoiser), ("orchestrator", character.orchestrator))}
     clock, d = spec.clock, spec.diffusion
     away = "no text" if d.guidance_null == "text" else "the null condition"
-    sampling = (f"{len(d.few_steps)} steps, no guidance" if character.few_step else
+    heard = ("no guidance" if d.few_step_guidance == 1.0
+             else f"its condition guided away from no text: {d.few_step_guidance:g}")
+    sampling = (f"{len(d.few_steps)} steps, {heard}" if character.few_step else
                 f"{d.teacher_steps} Euler steps, guidance away from {away}: {d.guidance_video:g} (pictures), "
                 f"{d.guidance_audio:g} (sound)")
     return (f"- denoiser {millions['denoiser']:.1f} M parameters, orchestrator {millions['orchestrator']:.1f} M, "
@@ -69,8 +71,11 @@ def _sizes(character: Character, spec: ModelSpec, dtype: str) -> str:
 def _data(puppets: Any) -> str:
     if not puppets:
         return "Clips given by `data.shards`: the likeness and the voice of the people in them."
-    return (f"{puppets['clips']} clips of {puppets['identities']} drawn puppets with synthetic voices (espeak-ng), "
-            f"made by `stage=prepare`: no real person's likeness or voice. Sentences: {puppets['grammar']}.")
+    speech = puppets.get("speech_clips")
+    alone = f", and {speech} of speech alone by other such voices" if speech else ""
+    return (f"{puppets['clips']} clips of {puppets['identities']} drawn puppets with synthetic voices "
+            f"(espeak-ng){alone}, made by `stage=prepare`: no real person's likeness or voice. "
+            f"Sentences: {puppets['grammar']}.")
 
 
 def _origin(spec: ModelSpec, init: str | None) -> str:
