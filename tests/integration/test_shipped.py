@@ -46,11 +46,11 @@ def heard(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 
 
 def test_a_recogniser_understands_it(heard: list[str]) -> None:
-    """Of 50 held-out clips 38 % of the words were heard wrong when it was made, of shuffled texts 91 %: here are 48
+    """Of 50 held-out clips 13 % of the words were heard wrong when it was made, of shuffled texts 94 %: here are 48
     words, which another processor's rounding says otherwise."""
     texts = [" ".join(SENTENCES[:4]), " ".join(SENTENCES[4:])]
     own, other = score_words(texts, heard).wer, other_texts_score(texts, heard).wer
-    assert own < 0.6 and own < other - 0.2
+    assert own < 0.4 and own < other - 0.4
 
 
 def test_it_is_small_and_says_what_it_is() -> None:
