@@ -92,7 +92,7 @@ class LatentClip:
 
     def _tensor(self, name: str) -> np.ndarray:
         try:
-            dtype, shape, at = self._located()[name]
+            dtype, shape, at = (self._places or self._located())[name]
         except KeyError:
             raise DataError(f"clip {self.record.key} has no {name}; run stage=encode again") from None
         return np.ndarray(shape, dtype, self._whole(), at)
