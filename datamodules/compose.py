@@ -191,7 +191,7 @@ class ItemComposer:
         item.video = video[place.chunk]
         item.ref = self.partners.reference(place.clip, rng)
         if not place.first and place.chunk:
-            item.motion = video[place.chunk - 1][:, -self.window.motion_latents:]
+            item.motion = video[place.chunk - 1, :, -self.window.motion_latents:]
             item.sink = self.partners.sink(place.clip, place.phase, self.window.sink_latents, rng)
 
     def _audio_start(self, chunk: int) -> int:

@@ -70,7 +70,7 @@ class Clips(Sequence[LatentClip]):
                                          for name in ("at", "size", "back", "record", "video"))
         shard = self._table.shard_of(number)
         whole, read = partial(self._maps.whole, shard), partial(self._maps.view, shard)
-        return LatentClip(number, whole, read, (at - back, record), (at, size), bool(video))
+        return LatentClip(number, whole, read, (at - back, record), (at, size), bool(video), self._maps.all_stay)
 
 
 class LatentStore:
