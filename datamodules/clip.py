@@ -18,6 +18,8 @@ from datamodules.quarantine import DamagedSample
 from streamchar.transcript import Word, normalise_words, spoken_words
 
 AUDIO_EXTENSIONS = ("wav", "flac", "mp3", "ogg")
+MOST_ROOM = 1024
+"""Pictures for which room is made on the word of a header, which may be damaged."""
 
 
 @dataclass
@@ -152,44 +154,56 @@ def _decode_media(body: bytes, *, video: bool, sample_rate: int | None
     """(frames or None, fps, wave or None, its rate). Everything in one file, by PyAV on one thread."""
     import av
 
+    frames, rate = None, Fraction(0)
     try:
         with av.open(io.BytesIO(body), "r") as box:
             sound = box.streams.audio[0] if box.streams.audio else None
-            pictures: list[np.ndarray] = []
-            rate = Fraction(0)
             if video:
                 if not box.streams.video:
                     raise DamagedSample("the mp4 has no video stream")
                 stream = box.streams.video[0]
                 stream.codec_context.thread_count = 1
                 rate = stream.average_rate or Fraction(0)
-                pictures = [f.to_ndarray(format="rgb24") for f in box.decode(stream)]
+                frames = _decode_pictures(box, stream)
                 box.seek(0)
-                if not pictures or not rate:
+                if frames is None or not rate:
                     raise DamagedSample("the mp4 holds no picture")
             wave, hz = _decode_sound(box, sound, sample_rate) if sound is not None else (None, 0)
     except (av.FFmpegError, ValueError, OSError) as error:
         raise DamagedSample(f"media cannot be decoded: {error}") from error
-    frames = _planes(pictures) if pictures else None
     return frames, float(rate), wave, hz
 
 
-def _planes(pictures: list[np.ndarray]) -> Tensor:
-    """F pictures (H, W, 3) -> (F, 3, H, W), each copied once, colour by colour: numpy would else write by threes."""
-    frames = np.empty((len(pictures), 3, *pictures[0].shape[:2]), np.uint8)
-    for row, picture in zip(frames, pictures, strict=True):
+def _decode_pictures(box: Any, stream: Any) -> Tensor | None:
+    """(F, 3, H, W); None where there is none.
+
+    Each picture is copied once, as soon as it is decoded (it is still in the processor's cache) and colour by colour
+    (numpy would else write by threes).
+    """
+    frames, count = np.empty((0, 3, 0, 0), np.uint8), 0
+    for frame in box.decode(stream):
+        picture = frame.to_ndarray(format="rgb24")
+        if not count:
+            room = min(max(stream.frames, 1), MOST_ROOM)
+            frames = np.empty((room, 3, *picture.shape[:2]), np.uint8)
+        elif count == len(frames):  # the header says fewer, or nothing
+            frames = np.concatenate([frames, np.empty_like(frames)])
         for colour in range(3):
-            row[colour] = picture[..., colour]
-    return torch.from_numpy(frames)
+            frames[count, colour] = picture[..., colour]
+        count += 1
+    return torch.from_numpy(frames[:count]) if count else None
 
 
 def _decode_sound(box: Any, sound: Any, sample_rate: int | None) -> tuple[Tensor, int]:
+    """Mono samples (S,), and their rate."""
     import av
 
     hz = sample_rate or sound.codec_context.sample_rate
-    resampler = av.AudioResampler(format="flt", layout="mono", rate=hz)
-    parts = [out.to_ndarray().reshape(-1) for frame in box.decode(sound) for out in resampler.resample(frame)]
-    parts += [out.to_ndarray().reshape(-1) for out in resampler.resample(None)]
+    decoded = list(box.decode(sound))
+    if not all(f.format.name in ("flt", "fltp") and f.layout.name == "mono" and f.sample_rate == hz for f in decoded):
+        resampler = av.AudioResampler(format="flt", layout="mono", rate=hz)
+        decoded = [out for frame in [*decoded, None] for out in resampler.resample(frame)]
+    parts = [frame.to_ndarray().reshape(-1) for frame in decoded]
     wave = np.concatenate(parts) if parts else np.zeros(0, np.float32)
     return torch.from_numpy(np.ascontiguousarray(wave, dtype=np.float32)), hz
 

@@ -19,6 +19,7 @@ class ClipFacts:
         origins: second of the clip at which the phase starts.
         words: the clip's words audible from there on.
         spoken: chunks that start before the last word's end; at least one more is always stored.
+        inner: chunks after the first that start before the last word's end, at least 1.
         real_chunks: chunks that start inside the clip's real length (their first frame is a real one), at least 1.
         real_latents: audio latents of phase 0 inside the real length.
         speech: seconds of the first word's start and the last one's end; the whole clip where there is no word.
@@ -27,6 +28,7 @@ class ClipFacts:
     origins: list[float]
     words: list[list[Word]]
     spoken: list[int]
+    inner: list[int]
     real_chunks: list[int]
     real_latents: int
     speech: tuple[float, float]
@@ -38,8 +40,8 @@ class ClipFacts:
         origins = [p.offset / clock.fps for p in record.phases]
         spoken = [max(math.ceil((record.speech_end - o) / chunk_s - 1e-9), 0) for o in origins]
         real = [math.ceil((frames - p.offset) / clock.chunk_frames) for p in record.phases]
-        return cls(origins, [audible(timed, o) for o in origins],
-                   [min(s, p.chunks - 1) for s, p in zip(spoken, record.phases, strict=True)],
+        spoken = [min(s, p.chunks - 1) for s, p in zip(spoken, record.phases, strict=True)]
+        return cls(origins, [audible(timed, o) for o in origins], spoken, [max(s - 1, 1) for s in spoken],
                    [max(1, min(r, p.chunks)) for r, p in zip(real, record.phases, strict=True)],
                    min(int(record.seconds * clock.audio_rate), latents),
                    (timed[0].start, timed[-1].end) if timed else (0.0, record.seconds))

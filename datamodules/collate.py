@@ -1,4 +1,4 @@
-"""From composed items to the typed batch: padding, times, weights; the one conversion to float32.
+"""From composed items to the typed batch: padding, times, weights.
 
 Legend: B batch, C channels; Tv Tm Ts video latents of chunk, motion, sink; Ta Tp Th audio latents of chunk, past,
 history.
@@ -6,71 +6,26 @@ history.
 
 from __future__ import annotations
 
-import math
-import warnings
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
-import torch
-from torch import Tensor
+from numpy.typing import NDArray
 
 from datamodules.compose import ChunkItem
+from datamodules.stacking import Stacking, flags, numbers, positions
 from streamchar.clock import ChunkClock
 from streamchar.transcript import pack_text
 from streamchar.types import ChunkBatch, Conditions, Latents
 from streamchar.window import WindowConfig
 
-# Latents are read-only views into shards; torch warns that they could be written through its tensors, which none is.
-warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
 
-SMALL_ROW = 1 << 15
-"""Values up to which rows are gathered before they are converted."""
+class _Times(NamedTuple):
+    """Float32 rows of a chunk number: seconds of history (Th,) and chunk (Ta,), weights of its latents (Ta,)."""
 
-
-def stack(arrays: Sequence[np.ndarray | None], shape: tuple[int, ...]) -> Tensor:
-    """Stack to (B, *shape) float32; None becomes zeros.
-
-    Large rows are copied once, which converts. Small ones are gathered as they are and converted together: a call per
-    row would cost more than its bytes.
-    """
-    if math.prod(shape) <= SMALL_ROW and any(a is not None for a in arrays):
-        return torch.from_numpy(_gathered(arrays, shape)).float()
-    out = torch.empty(len(arrays), *shape)
-    for row, array in zip(out.unbind(), arrays, strict=True):
-        if array is None:
-            row.zero_()
-        else:
-            row.copy_(torch.from_numpy(array))
-    return out
-
-
-def _gathered(arrays: Sequence[np.ndarray | None], shape: tuple[int, ...]) -> np.ndarray:
-    out = np.empty((len(arrays), *shape), next(a.dtype for a in arrays if a is not None))
-    for row, array in zip(out, arrays, strict=True):
-        row[...] = 0 if array is None else array
-    return out
-
-
-def right_align(groups: Sequence[tuple[int, Sequence[np.ndarray]]], channels: int) -> tuple[Tensor, Tensor]:
-    """Sounds (T, Ca), each group with its slots -> (B, all slots, Ca) and the mask (B, all slots) of what is real.
-
-    The groups lie one after the other, in each the newest latent last.
-    """
-    rows, slots = len(groups[0][1]), sum(size for size, _ in groups)
-    out = np.zeros((rows, slots, channels), groups[0][1][0].dtype)
-    mask = np.zeros((rows, slots), bool)
-    end = 0
-    for size, arrays in groups:
-        end += size
-        for row, real, array in zip(out, mask, arrays, strict=True):
-            row[end - len(array):end] = array
-            real[end - len(array):end] = True
-    return torch.from_numpy(out).float(), torch.from_numpy(mask)
-
-
-def present(arrays: Sequence[np.ndarray | None]) -> Tensor:
-    """(B,) bool: which are there."""
-    return torch.from_numpy(np.array([a is not None for a in arrays]))
+    history: NDArray[np.float32]
+    audio: NDArray[np.float32]
+    weight: NDArray[np.float32]
 
 
 class ChunkCollate:
@@ -87,48 +42,47 @@ class ChunkCollate:
                  video: Sequence[int] | None, width: int) -> None:
         self.clock, self.window, self.audio_channels, self.width = clock, window, audio_channels, width
         self.video = tuple(video) if video else (1, clock.video_latents, 1, 1)
-        self._times: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
+        self.stacking = Stacking()
+        self._times: dict[int, _Times] = {}
 
     def group(self, latents: int) -> tuple[int, ...]:
         """Shape (C, latents, h, w) of a video group."""
         return (self.video[0], latents, *self.video[2:])
 
     def __call__(self, items: Sequence[ChunkItem]) -> ChunkBatch:
+        w, clock, stack = self.window, self.clock, self.stacking.stack
         times = [self._times_of(i.place.chunk) for i in items]
-        videos = [i.video for i in items]
-        return ChunkBatch(
-            conditions=self._conditions(items, times),
-            target=Latents(stack(videos, self.video), stack([i.audio for i in items], items[0].audio.shape)),
-            audio_weight=torch.stack([t[2] for t in times]),
-            has_video=present(videos),
-            pointer=torch.tensor([i.pointer for i in items], dtype=torch.float32),
-            index=torch.tensor([i.position for i in items], dtype=torch.int64),
-            keys=[i.place.clip.record.key for i in items],
-            groups=[i.group for i in items if i.group])
-
-    def _conditions(self, items: Sequence[ChunkItem], times: Sequence[tuple]) -> Conditions:
-        w, clock = self.window, self.clock
-        refs, motions = [i.ref for i in items], [i.motion for i in items]
-        sinks, pasts = [i.sink for i in items], [i.past for i in items]
-        history, history_mask = right_align([(w.anchor_latents(clock), [i.anchor for i in items]),
-                                             (w.recent_latents(clock), [i.recent for i in items])], self.audio_channels)
-        return Conditions(
-            ref=stack(refs, self.group(1)), has_ref=present(refs),
-            motion=stack(motions, self.group(w.motion_latents)), has_motion=present(motions),
-            sink=stack(sinks, self.group(w.sink_latents)), has_sink=present(sinks),
-            past_audio=stack(pasts, (w.past_latents(clock), self.audio_channels)), has_past=present(pasts),
+        videos, refs = [i.video for i in items], [i.ref for i in items]
+        motions, sinks, pasts = [i.motion for i in items], [i.sink for i in items], [i.past for i in items]
+        has_video, has_ref, has_motion, has_sink, has_past, has_text = flags(
+            *([a is not None for a in group] for group in (videos, refs, motions, sinks, pasts)), [True] * len(items))
+        pointer, cursor = numbers([i.pointer for i in items], [i.text.cursor for i in items])
+        history, history_mask = self.stacking.right_align(
+            [(w.anchor_latents(clock), [i.anchor for i in items]),
+             (w.recent_latents(clock), [i.recent for i in items])], self.audio_channels)
+        conditions = Conditions(
+            ref=stack(refs, self.group(1)), has_ref=has_ref,
+            motion=stack(motions, self.group(w.motion_latents)), has_motion=has_motion,
+            sink=stack(sinks, self.group(w.sink_latents)), has_sink=has_sink,
+            past_audio=stack(pasts, (w.past_latents(clock), self.audio_channels)), has_past=has_past,
             spoken=pack_text([i.text.spoken for i in items], w.max_spoken, self.width, "right"),
             todo=pack_text([i.text.todo for i in items], w.max_todo, self.width, "left"),
-            has_text=torch.ones(len(items), dtype=torch.bool),
-            cursor=torch.tensor([i.text.cursor for i in items], dtype=torch.float32),
-            history=history, history_mask=history_mask,
-            history_time=torch.stack([t[0] for t in times]), audio_time=torch.stack([t[1] for t in times]))
+            has_text=has_text, cursor=cursor, history=history, history_mask=history_mask,
+            history_time=stack([t.history for t in times], times[0].history.shape),
+            audio_time=stack([t.audio for t in times], times[0].audio.shape))
+        return ChunkBatch(
+            conditions=conditions,
+            target=Latents(stack(videos, self.video), stack([i.audio for i in items], items[0].audio.shape)),
+            audio_weight=stack([t.weight for t in times], times[0].weight.shape),
+            has_video=has_video, pointer=pointer, index=positions([i.position for i in items]),
+            keys=[i.place.clip.record.key for i in items], groups=[i.group for i in items if i.group])
 
-    def _times_of(self, k: int) -> tuple[Tensor, Tensor, Tensor]:
-        """History times, audio times and audio weights of chunk number ``k``."""
-        if k not in self._times:
+    def _times_of(self, k: int) -> _Times:
+        """Of chunk number ``k``, worked out once."""
+        found = self._times.get(k)
+        if found is None:
             owned = self.clock.audio_owned(k)
-            weights = [1.0] * owned + [0.0] * (self.clock.audio_latents - owned)
-            rows = (self.window.history_time(self.clock, k), self.window.audio_time(self.clock, k), weights)
-            self._times[k] = torch.tensor(rows[0]), torch.tensor(rows[1]), torch.tensor(rows[2])
-        return self._times[k]
+            weight = [1.0] * owned + [0.0] * (self.clock.audio_latents - owned)
+            rows = self.window.history_time(self.clock, k), self.window.audio_time(self.clock, k), weight
+            found = self._times[k] = _Times(*(np.array(row, np.float32) for row in rows))
+        return found

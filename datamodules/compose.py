@@ -62,17 +62,18 @@ class ChunkItem:
     group: str = ""
 
 
-class CachedUnits:
+class CachedUnits(dict[str, list[list[int]]]):
     """Text units remembered per word (spelling the same words again would dominate an item's time)."""
 
     def __init__(self, units: TextUnits) -> None:
+        super().__init__()
         self.units, self.width = units, units.width
-        self._known: dict[str, list[list[int]]] = {}
 
-    def encode(self, word: str) -> list[list[int]]:
-        if word not in self._known:
-            self._known[word] = self.units.encode(word)
-        return self._known[word]
+    encode = dict.__getitem__
+
+    def __missing__(self, word: str) -> list[list[int]]:
+        found = self[word] = self.units.encode(word)
+        return found
 
 
 class ItemComposer:
@@ -149,14 +150,13 @@ class ItemComposer:
             return Place(clip, phase, int(chunk), first, True)
         if first:
             return Place(clip, self._first_phase(clip, rng), 0, True, False)
-        spoken = facts.spoken[:1] if self.cfg.chunk_starts == "grid" else facts.spoken
-        counts = [max(s - 1, 1) for s in spoken]
-        at = int(rng.integers(sum(counts)))
-        for phase, count in enumerate(counts):
+        inner = facts.inner[:1] if self.cfg.chunk_starts == "grid" else facts.inner
+        at = int(rng.integers(sum(inner)))
+        for phase, count in enumerate(inner):
             if at < count:
                 return Place(clip, phase, at + 1, False, False)
             at -= count
-        raise AssertionError("unreachable: counts cover every draw")
+        raise AssertionError("unreachable: the counts cover every draw")
 
     def _first_phase(self, clip: LatentClip, rng: np.random.Generator) -> int:
         """Mostly the clip's start; a stream may also begin at an offset that cuts no word."""
@@ -191,7 +191,7 @@ class ItemComposer:
         item.video = video[place.chunk]
         item.ref = self.partners.reference(place.clip, rng)
         if not place.first and place.chunk:
-            item.motion = video[place.chunk - 1][:, -self.window.motion_latents:]
+            item.motion = video[place.chunk - 1, :, -self.window.motion_latents:]
             item.sink = self.partners.sink(place.clip, place.phase, self.window.sink_latents, rng)
 
     def _audio_start(self, chunk: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy as np
 from datamodules.order import rng_at
 
 _WORD = 1 << 32
+_LOW = _WORD - 1
 
 
 class Draws(np.random.Generator):
@@ -23,7 +25,7 @@ class Draws(np.random.Generator):
         super().__init__(bits)
         self._seed = seed
         self._start: dict[str, Any] = dict(bits.state)
-        self._next32, self._state = bits.ctypes.next_uint32, bits.ctypes.state_address
+        self._next32 = partial(bits.ctypes.next_uint32, bits.ctypes.state)
 
     def __reduce__(self) -> tuple:
         return Draws, (self._seed,)
@@ -39,9 +41,9 @@ class Draws(np.random.Generator):
         first, count = (0, low) if high is None else (low, high - low)
         if not 1 < count < _WORD:
             return int(super().integers(first, first + count))
-        product = self._next32(self._state) * count
-        if product % _WORD < count:
+        product = self._next32() * count
+        if product & _LOW < count:
             least = _WORD % count
-            while product % _WORD < least:
-                product = self._next32(self._state) * count
+            while product & _LOW < least:
+                product = self._next32() * count
         return first + (product >> 32)

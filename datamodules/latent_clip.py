@@ -35,11 +35,13 @@ class LatentClip:
         record: (begin, size) of the JSON record.
         tensors: (begin, size) of the safetensors blob.
         has_video: whether there are pictures.
+        keep: keep the views that were asked for; they keep the shard's map open.
     """
 
     def __init__(self, number: int, whole: Whole, read: Read, record: tuple[int, int],
-                 tensors: tuple[int, int], has_video: bool) -> None:
-        self.number, self.has_video = number, has_video
+                 tensors: tuple[int, int], has_video: bool, keep: bool = False) -> None:
+        self.number, self.has_video, self._keep = number, has_video, keep
+        self._views: dict[str, np.ndarray] = {}
         self._whole, self._read, self._record, self._at = whole, read, record, tensors
         self._places: dict[str, Any] | None = None
         self._facts: ClipFacts | None = None
@@ -91,8 +93,16 @@ class LatentClip:
         return self._places
 
     def _tensor(self, name: str) -> np.ndarray:
+        view = self._views.get(name)
+        if view is None:
+            view = self._view(name)
+            if self._keep:
+                self._views[name] = view
+        return view
+
+    def _view(self, name: str) -> np.ndarray:
         try:
-            dtype, shape, at = self._located()[name]
+            dtype, shape, at = (self._places or self._located())[name]
         except KeyError:
             raise DataError(f"clip {self.record.key} has no {name}; run stage=encode again") from None
         return np.ndarray(shape, dtype, self._whole(), at)

@@ -54,8 +54,10 @@ class Clips(Sequence[LatentClip]):
     def __getitem__(self, number: Any) -> Any:
         if isinstance(number, slice):
             return [self[i] for i in range(*number.indices(len(self)))]
-        number = int(number)
-        found = self._kept.pop(number, None) or self._made(number)
+        return self._kept.get(number) or self._keep(int(number))
+
+    def _keep(self, number: int) -> LatentClip:
+        found = self._made(number)
         while len(self._kept) >= KEPT_CLIPS:
             self._kept.pop(next(iter(self._kept)))
         self._kept[number] = found
@@ -68,7 +70,7 @@ class Clips(Sequence[LatentClip]):
                                          for name in ("at", "size", "back", "record", "video"))
         shard = self._table.shard_of(number)
         whole, read = partial(self._maps.whole, shard), partial(self._maps.view, shard)
-        return LatentClip(number, whole, read, (at - back, record), (at, size), bool(video))
+        return LatentClip(number, whole, read, (at - back, record), (at, size), bool(video), self._maps.all_stay)
 
 
 class LatentStore:

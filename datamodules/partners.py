@@ -46,15 +46,15 @@ class Partners:
             source = self.other(clip, "look", rng, _has_video) or clip
         phase = self.phase(rng)
         video = source.video(phase)
-        return video[int(rng.integers(source.facts(self.clock).real_chunks[phase]))][:, :1]
+        return video[int(rng.integers(source.facts(self.clock).real_chunks[phase])), :, :1]
 
     def sink(self, clip: LatentClip, phase: int, size: int, rng: np.random.Generator) -> np.ndarray:
         """The first ``size`` latents (C, Ts, h, w) of the clip's own first chunk, or of another clip of the look."""
         if rng.random() < self.cfg.sink_other_p:
             source = self.other(clip, "look", rng, _has_video)
             if source is not None:
-                return source.video(self.phase(rng))[0][:, :size]
-        return clip.video(phase)[0][:, :size]
+                return source.video(self.phase(rng))[0, :, :size]
+        return clip.video(phase)[0, :, :size]
 
     def anchor(self, clip: LatentClip, size: int, rng: np.random.Generator,
                avoid: tuple[float, float] | None) -> np.ndarray:

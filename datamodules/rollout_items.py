@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
-from datamodules.collate import ChunkCollate, present, right_align, stack
+from datamodules.collate import ChunkCollate
 from datamodules.compose import ItemComposer
 from datamodules.latent_clip import LatentClip
+from datamodules.stacking import flags, numbers, positions
 from streamchar.transcript import Transcript, word_position_at
 from streamchar.types import RolloutBatch
 
@@ -120,15 +120,18 @@ class RolloutCollate:
 
     def __call__(self, items: Sequence[RolloutItem]) -> RolloutBatch:
         s, w = self.shapes, self.shapes.window
-        anchor, anchor_mask = right_align([(w.anchor_latents(s.clock), [i.anchor for i in items])], s.audio_channels)
+        stack, align = s.stacking.stack, s.stacking.right_align
+        anchor, anchor_mask = align([(w.anchor_latents(s.clock), [i.anchor for i in items])], s.audio_channels)
         sounds = [i.anchor[:0] if i.audio is None else i.audio for i in items]
-        audio, audio_mask = right_align([(w.recent_latents(s.clock), sounds)], s.audio_channels)
+        audio, audio_mask = align([(w.recent_latents(s.clock), sounds)], s.audio_channels)
+        refs, motions = [i.ref for i in items], [i.motion for i in items]
+        has_ref, has_start = flags([r is not None for r in refs], [m is not None for m in motions])
         return RolloutBatch(
-            ref=stack([i.ref for i in items], s.group(1)), anchor=anchor, anchor_mask=anchor_mask,
-            words=[list(i.words) for i in items], has_start=present([i.motion for i in items]),
-            start_motion=stack([i.motion for i in items], s.group(w.motion_latents)),
+            ref=stack(refs, s.group(1)), anchor=anchor, anchor_mask=anchor_mask,
+            words=[list(i.words) for i in items], has_start=has_start,
+            start_motion=stack(motions, s.group(w.motion_latents)),
             start_sink=stack([i.sink for i in items], s.group(w.sink_latents)),
             start_audio=audio, start_audio_mask=audio_mask, start_spoken=[list(i.spoken) for i in items],
-            start_cursor=torch.tensor([i.cursor for i in items], dtype=torch.float32),
-            index=torch.tensor([i.position for i in items], dtype=torch.int64), keys=[i.key for i in items],
-            has_ref=present([i.ref for i in items]))
+            start_cursor=numbers([i.cursor for i in items])[0],
+            index=positions([i.position for i in items]), keys=[i.key for i in items],
+            has_ref=has_ref)

@@ -37,6 +37,11 @@ class ShardMaps:
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_maps": {}, "_last": -1}  # maps are opened again in the process that reads
 
+    @property
+    def all_stay(self) -> bool:
+        """Whether no map is ever let go, so that views into them may be kept."""
+        return len(self._shards) <= OPEN_MAPS
+
     def name(self, shard: int) -> str:
         """Path or address of a shard."""
         return join(self.base, self._shards[shard]["file"])

@@ -71,12 +71,17 @@ class Transcript:
 
     def append(self, words: Sequence[str]) -> None:
         """Add words at the end."""
-        units = [self.units.encode(word) for word in words]
-        counts = [len(rows) for rows in units]
-        self.first_unit += list(accumulate(counts, initial=len(self.ids)))[:-1]
-        self.word_of_unit += chain.from_iterable(map(repeat, count(len(self.words)), counts))
+        units = list(map(self.units.encode, words))
+        unit, word = len(self.ids), len(self.words)
         self.ids += chain.from_iterable(units)
         self.words += words
+        if len(self.ids) - unit == len(words):  # none is empty, so each is one unit
+            self.first_unit += range(unit, len(self.ids))
+            self.word_of_unit += range(word, len(self.words))
+        else:
+            counts = list(map(len, units))
+            self.first_unit += list(accumulate(counts, initial=unit))[:-1]
+            self.word_of_unit += chain.from_iterable(map(repeat, count(word), counts))
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -95,6 +100,8 @@ class Transcript:
         """A position in words as a position in units; the inverse of :meth:`word_position`."""
         if words >= len(self.words):
             return float(len(self))
+        if len(self.ids) == len(self.words):  # every word is one unit
+            return words
         word = max(int(words), 0)
         first = self.first_unit[word]
         count = (self.first_unit[word + 1] if word + 1 < len(self.words) else len(self)) - first
@@ -139,14 +146,10 @@ def split_transcript(transcript: Transcript, spoken_from: float, pointer: float,
 
 def pack_text(rows: Sequence[list[list[int]]], size: int, width: int, align: str) -> Text:
     """Pad id rows of a batch to (B, size, width); ``align`` is ``left`` (todo) or ``right`` (spoken, newest last)."""
+    units = [row[-size:] if align == "right" else row[:size] for row in rows]
+    counts, slots = np.array([len(row) for row in units])[:, None], np.arange(size)
+    mask = slots >= size - counts if align == "right" else slots < counts
     ids = np.zeros((len(rows), size, width), np.int64)
-    mask = np.zeros((len(rows), size), bool)
-    for b, units in enumerate(rows):
-        units = units[-size:] if align == "right" else units[:size]
-        if not units:
-            continue
-        at = slice(size - len(units), size) if align == "right" else slice(0, len(units))
-        flat = np.fromiter(chain.from_iterable(units), np.int64, len(units) * width)
-        ids[b, at] = flat.reshape(len(units), width)
-        mask[b, at] = True
+    each = chain.from_iterable(chain.from_iterable(units))
+    ids[mask] = np.fromiter(each, np.int64, int(counts.sum()) * width).reshape(-1, width)
     return Text(torch.from_numpy(ids), torch.from_numpy(mask))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
+import tarfile
 import weakref
 from dataclasses import asdict
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 import torch
@@ -264,6 +267,53 @@ def test_speech_makes_shards_of_sound_and_text(tmp_path: Path) -> None:
     assert [c.text for c in clips] == ["one two", "three four"] and {c.speaker for c in clips} == {"lj"}
     assert all(c.frames is None and c.sample_rate == RATE for c in clips) and reasons(tmp_path) == {
         "LJ001-0002.wav": "no transcript"}
+
+
+def mp3(wave: np.ndarray) -> bytes:
+    """Mono sound at 16 kHz as Emilia stores it: mp3 at 24 kHz."""
+    medium = io.BytesIO()
+    with av.open(medium, "w", format="mp3") as box:
+        stream = box.add_stream("libmp3lame", rate=24000, layout="mono", options={"b": "32k"})
+        piece = av.AudioFrame.from_ndarray(wave[None].astype(np.float32), format="fltp", layout="mono")
+        piece.rate = RATE
+        resampler = av.AudioResampler(format="fltp", layout="mono", rate=24000)
+        for frame in [*resampler.resample(piece), *resampler.resample(None), None]:
+            box.mux(stream.encode(frame))
+    return medium.getvalue()
+
+
+def test_emilia_tars_of_mp3_become_shards(tmp_path: Path) -> None:
+    """Real mp3 in the layout as published; one is damaged, one has no JSON."""
+    level = syllables(4.0, ((1.0, 2.5),))
+    wave = 0.4 * level * np.sin(2 * np.pi * 200 * np.arange(len(level)) / RATE)
+    rows: dict[str, bytes] = {}
+    for number in range(3):
+        name = f"EN_B00000_S0000{number % 2}_W00000{number}"
+        rows[f"{name}.mp3"] = mp3(wave)
+        rows[f"{name}.json"] = json.dumps({"id": name, "wav": f"{name}.mp3", "text": " Good morning.", "duration": 4.0,
+                                           "speaker": name[:-8], "language": "en", "dnsmos": 3.3}).encode()
+    rows["EN_B00000_S00002_W000003.mp3"] = b"ID3" + bytes(400)
+    rows["EN_B00000_S00002_W000003.json"] = rows["EN_B00000_S00000_W000000.json"]
+    rows["EN_B00000_S00003_W000004.mp3"] = mp3(wave)
+    (tmp_path / "in").mkdir()
+    with tarfile.open(tmp_path / "in" / "EN-B000000.tar", "w") as out:
+        for member, body in rows.items():
+            info = tarfile.TarInfo(member)
+            info.size = len(body)
+            out.addfile(info, io.BytesIO(body))
+    production.produce("speech", fake_options(tmp_path), tmp_path)
+    clips = list(read_clips(expand_shards(tmp_path / "shards"), Quarantine(max_rate=0)))
+    assert sorted(c.speaker for c in clips) == ["EN_B00000_S00000"] * 2 + ["EN_B00000_S00001"]
+    for clip in clips:
+        assert clip.frames is None and clip.sample_rate == RATE and clip.text == "Good morning."
+        at = round(clip.meta["source"]["start"] * RATE)  # the codec's delay is taken away: sound is where it was
+        loud = np.abs(np.lib.stride_tricks.sliding_window_view(np.pad(clip.wave.numpy(), (at, 0)), 400)[::40]).mean(1)
+        asked = np.abs(np.lib.stride_tricks.sliding_window_view(wave, 400)[::40]).mean(1)
+        count = min(len(loud), len(asked))
+        lags = [np.corrcoef(loud[10 + lag:count - 10 + lag], asked[10:count - 10])[0, 1] for lag in range(-10, 11)]
+        assert abs(int(np.argmax(lags)) - 10) <= 2 and max(lags) > 0.98  # within 5 ms
+    assert {r["file"].rpartition(":")[2]: r["reason"] for r in report(tmp_path)["rejections"]} == {
+        "EN_B00000_S00002_W000003.mp3": "unreadable", "EN_B00000_S00003_W000004.mp3": "no transcript"}
 
 
 def speech_run(folder: Path) -> list[str]:

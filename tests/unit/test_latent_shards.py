@@ -116,3 +116,13 @@ def test_a_large_set_of_which_all_that_is_met_is_bad_stops_long_before_its_end(t
     store = LatentStore(write_store(tmp_path, clips=100, poison=tuple(range(15))), CLOCK, max_bad_share=0.2)
     with pytest.raises(DataError, match="11 of 11 clips"):
         [store.usable(store.clips[n]) for n in range(15)]
+
+
+def test_views_are_kept_only_where_every_map_stays_open(tmp_path, monkeypatch):
+    folder = write_store(tmp_path, clips=8, per_shard=2)
+    clip = LatentStore(folder, CLOCK).clips[0]
+    assert clip.video(1) is clip.video(1) and clip.video(1) is not clip.video(0)
+    monkeypatch.setattr("datamodules.shard_maps.OPEN_MAPS", 3)
+    clip = LatentStore(folder, CLOCK).clips[0]
+    assert clip.video(1) is not clip.video(1)  # it would keep a shard's map, and its file, open
+    np.testing.assert_array_equal(clip.video(1), clip.video(1))

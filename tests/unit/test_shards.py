@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import json
 import tarfile
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 import torch
 
+from datamodules import clip as clip_module
+from datamodules.clip import decode_clip
 from datamodules.clip_reader import iterate_shard, read_clips
 from datamodules.media import encode_mp4, encode_wav
 from datamodules.quarantine import Quarantine
@@ -103,6 +107,42 @@ def test_clip_is_decoded(tmp_path: Path) -> None:
     assert clip.wave.shape == (8000,) and clip.sample_rate == 8000 and clip.seconds == 1.0
     assert [w.text for w in clip.words] == ["bin", "blue"] and clip.look == "s"
     assert speech.frames is None and speech.seconds == pytest.approx(1.0)
+
+
+def test_a_header_that_promises_fewer_pictures_loses_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(tmp_path / "x.tar", {"a": sample()})
+    (whole,) = read_clips([path], Quarantine())
+    monkeypatch.setattr(clip_module, "MOST_ROOM", 3)
+    (grown,) = read_clips([path], Quarantine())
+    assert grown.frames is not None and whole.frames is not None and torch.equal(grown.frames, whole.frames)
+    assert whole.frames.float().mean((1, 2, 3)).diff().min() > 5  # every picture is brighter than the one before
+
+
+@pytest.mark.parametrize(("kind", "resampled"), [("mono", 0), ("stereo", 1), ("wav", 1)])
+def test_sound_that_is_mono_already_is_what_the_resampler_gives(kind: str, resampled: int,
+                                                                monkeypatch: pytest.MonkeyPatch) -> None:
+    wave = 0.3 * np.random.default_rng(0).standard_normal((2, 4096)).clip(-1, 1)
+    body = encode_wav(wave[0], RATE) if kind == "wav" else aac(wave[:1 if kind == "mono" else 2], kind)
+    resampler = av.AudioResampler(format="flt", layout="mono", rate=RATE)
+    with av.open(io.BytesIO(body)) as box:
+        frames = [out for frame in [*box.decode(audio=0), None] for out in resampler.resample(frame)]
+    made: list[object] = []
+    real = av.AudioResampler
+    monkeypatch.setattr(av, "AudioResampler", lambda **options: made.append(options) or real(**options))
+    clip = decode_clip("a", {"ogg": body, "json": sample()["json"]})
+    np.testing.assert_array_equal(clip.wave.numpy(), np.concatenate([f.to_ndarray().reshape(-1) for f in frames]))
+    assert len(made) == resampled
+
+
+def aac(wave: np.ndarray, layout: str) -> bytes:
+    medium = io.BytesIO()
+    with av.open(medium, "w", format="matroska") as box:
+        stream = box.add_stream("aac", rate=RATE, layout=layout)
+        piece = av.AudioFrame.from_ndarray(wave.astype(np.float32), format="fltp", layout=layout)
+        piece.rate = RATE
+        box.mux(stream.encode(piece))
+        box.mux(stream.encode(None))
+    return medium.getvalue()
 
 
 DAMAGE = {
