@@ -45,6 +45,7 @@ from benchmarks.stream_parts import (  # noqa: E402
     peer_steps,
     random_character,
     random_streams,
+    spec_of,
     video_decoder,
 )
 from benchmarks.train_step import hardware, peak  # noqa: E402
@@ -290,7 +291,7 @@ def main() -> int:
     options = arguments()
     device, tiny = torch.device(options.device), options.preset == "tiny"
     size = "tiny" if tiny else options.size or "512x512"
-    spec, grid = PRESETS[options.preset], grid_of(options.preset, size)
+    spec, grid = spec_of(options.preset, options.sound), grid_of(options.preset, size)
     spec = replace(spec, clock=replace(spec.clock, first_frames=options.first_frames))
     commit = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=Path(__file__).resolve().parent,
                             text=True, capture_output=True, check=False).stdout.strip() or "no git"

@@ -31,8 +31,17 @@ PRESETS: dict[str, ModelSpec] = {
         denoiser=replace(_MID.denoiser, width=3072, heads=24, ffn=14336, audio_ffn=4096),
         orchestrator=replace(_MID.orchestrator, width=2048, layers=36, heads=16, ffn=11008))}
 """Sizes as in ``conf/preset/`` with the channels of the codecs."""
+LTX2_CHANNELS = 128
+"""Of a sound latent; the production presets have them with either sound codec."""
 SIZES = {"tiny": (48, 48), "512x512": (512, 512), "480x832": (480, 832)}
 """Pictures in pixels, height and width."""
+
+
+def spec_of(preset: str, sound: str = "mel") -> ModelSpec:
+    """The preset with as many channels of sound as that codec has."""
+    spec = PRESETS[preset]
+    channels = LTX2_CHANNELS if sound == "ltx2" else spec.denoiser.audio_channels
+    return replace(spec, denoiser=replace(spec.denoiser, audio_channels=channels))
 
 
 def grid_of(preset: str, size: str) -> tuple[int, int]:

@@ -14,6 +14,7 @@ synchronisation forbidden; the first is told with its place, and is a failure un
 from __future__ import annotations
 
 import argparse
+import gc
 import platform
 import subprocess
 import sys
@@ -79,6 +80,10 @@ class Setting:
     activations: str
     dtype: torch.dtype
 
+    def plain(self) -> Setting:
+        """The setting in which nothing is computed twice and every operation can be seen."""
+        return replace(self, compile=False, activations="keep")
+
     def autocast(self) -> torch.autocast:
         """fp32 weights, computation in ``dtype``."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.dtype == torch.bfloat16)
@@ -100,7 +105,7 @@ class Step:
             self.critic = deepcopy(self.student)
             self.orchestrator.requires_grad_(False)
             trained.append(self.critic)
-        self.run: Callable[[int], None] = {"teacher": self.teach, "dmd": self.match, "critic": self.criticise}[name]
+        self.name = name
         for model in trained:
             checkpoint_activations(model, setting.activations)  # type: ignore[arg-type]
         if setting.compile:
@@ -111,9 +116,9 @@ class Step:
         self.batch = random_chunks(spec, setting.batch, grid).to(setting.device)
         self.plan = student_plan(spec.diffusion)
 
-    def plain(self) -> Setting:
-        """The setting in which nothing is computed twice and every operation can be seen."""
-        return replace(self.setting, compile=False, activations="keep")
+    def run(self, number: int) -> None:
+        """Iteration ``number``."""
+        {"teacher": self.teach, "dmd": self.match, "critic": self.criticise}[self.name](number)
 
     def key(self, number: int, role: str) -> NoiseKey:
         """Counted noise; the samples' numbers are known on the host."""
@@ -173,6 +178,14 @@ def count_flops(step: Step) -> int:
     with patch("streamchar.nn.attention.backend", lambda *_: kind), counter:
         step.run(0)
     return counter.get_total_flops()
+
+
+def forget(device: torch.device) -> None:
+    """Give back the memory of what is no longer used, and begin its peak anew."""
+    gc.collect()  # what was compiled refers to itself
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
 
 
 def seconds_each(action: Callable[[int], Any], count: int, device: torch.device) -> float:
@@ -279,11 +292,10 @@ def main() -> int:
           f"| TFLOP a step | TFLOP/s | share of the peak | memory, GiB | host waits for |\n{'|---' * 8}|")
     for name in options.step or ("teacher", "dmd", "critic"):
         setting = Setting(device, options.batch, options.compile, options.activations, dtype)
+        # Counted before the timed models are there, and given back: two sets need more than one card has.
+        flops = count_flops(Step(name, spec, grid, setting.plain()))
+        forget(device)
         step = Step(name, spec, grid, setting)
-        flops = count_flops(step if setting == step.plain() else Step(name, spec, grid, step.plain()))
-        if device.type == "cuda":  # what is only counted takes no part in the peak of memory
-            torch.cuda.empty_cache()
-            torch.cuda.reset_peak_memory_stats()
         each = seconds_each(step.run, options.steps, device)
         waits = synchronisations(step)
         failed |= waits not in ("none", "no GPU")
@@ -293,9 +305,7 @@ def main() -> int:
         if options.profile or options.trace:
             profile(step, name, options.trace)
         del step
-        if device.type == "cuda":
-            torch.cuda.empty_cache()
-            torch.cuda.reset_peak_memory_stats()
+        forget(device)
     return int(failed and not options.allow_sync)
 
 

@@ -43,12 +43,12 @@ class Resume:
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if report.when == "call":
             self.outcome = report.passed
-            for name, value in report.user_properties if report.passed else ():
-                if name in ("cell", "trouble"):
+            for name, value in report.user_properties:
+                if name == "cell" or (name == "trouble" and report.passed):
                     from tests.strategy_table import stamp
 
                     table, key = (self.cells, "/".join(value)) if name == "cell" else (self.troubles, value)
-                    table[key] = stamp(self.config.rootpath)
+                    table[key] = ("" if report.passed else "failed ") + stamp(self.config.rootpath)
         elif report.when == "teardown" and report.passed and self.outcome:
             self.passed.append(report.nodeid)
             self.config.cache.set(KEY, {"code": self.code, "tests": self.passed, "cells": self.cells,
@@ -59,9 +59,10 @@ class Resume:
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
         if self.cells:
-            from tests.strategy_table import write_table
+            from tests.strategy_table import read_table, write_table
 
-            write_table(self.config.rootpath / "docs" / "strategies.md", self.cells)
+            table = self.config.rootpath / "docs" / "strategies.md"
+            write_table(table, read_table(table) | self.cells)
         if self.troubles:
             from tests.slurm.trouble_table import write_trouble_table
 

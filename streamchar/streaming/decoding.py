@@ -10,6 +10,7 @@ import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from streamchar.codecs.protocol import AudioCodec, VideoCodec
+from streamchar.errors import CheckpointError
 from streamchar.types import Latents
 
 
@@ -79,6 +81,18 @@ class ChunkDecoder:
     def flush(self, b: int) -> NDArray[np.float32]:
         """The samples that stream ``b``'s decoder still holds back."""
         return self.sound[b].flush().float().cpu().numpy()
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the sound decoders carry from chunk to chunk; pictures carry nothing."""
+        return {"sound": [dict(decoder.state_dict()) for decoder in self.sound]}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from :meth:`state_dict`; raises CheckpointError where it holds another number of streams."""
+        if len(state["sound"]) != len(self.sound):
+            raise CheckpointError(f"the saved sound is of {len(state['sound'])} streams, here are {len(self.sound)}; "
+                                  "give as many sinks as were saved")
+        for decoder, saved in zip(self.sound, state["sound"], strict=True):
+            decoder.load_state_dict(saved)
 
     def _scope(self) -> AbstractContextManager[object]:
         return nullcontext() if self._stream is None else torch.cuda.stream(self._stream)

@@ -111,6 +111,24 @@ class StreamSession:
             first = False
             yield chunk
 
+    def state_dict(self) -> dict[str, Any]:
+        """With the memory's, all that the rest of the stream depends on; asked for between two chunks.
+
+        Waits until all chunks so far are written.
+        """
+        for worker in (self._decoding, self._writing):
+            if worker is not None:
+                worker.wait()
+        return {**self.decoder.state_dict(), "done": list(self.done)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from :meth:`state_dict`: sound without a seam; sinks of streams that had ended are closed."""
+        self.decoder.load_state_dict(state)
+        self.done, self._closed = list(state["done"]), list(state["done"])
+        for sink, done in zip(self.sinks, self.done, strict=True):
+            if done:
+                sink.close()
+
     def _job(self, chunk: Chunk, generate_s: float) -> ChunkJob:
         """What is to be done with a chunk; notes the pointers and which streams end with it."""
         open_, ends = [not done for done in self.done], [False] * len(self.sinks)

@@ -11,14 +11,16 @@ import pytest
 
 from callbacks import checkpoint_files as files
 from pipelines.config.places import CHECKOUT
-from tests.integration.test_strategies import assert_alike
+from tests.integration.test_strategies import LIMIT_S, assert_alike
 from tests.small_stage import STAGES
+
+pytestmark = pytest.mark.timeout(3 * LIMIT_S)
 
 
 def train(root: Path, stage: str, steps: int, *options: str) -> dict[str, Any]:
     """Train to ``steps`` in processes of its own; the newest checkpoint, and what was said."""
     command = [sys.executable, "-m", "tests.small_stage", str(root), stage, f"steps={steps}", *options]
-    done = subprocess.run(command, cwd=CHECKOUT, text=True, capture_output=True, timeout=560, check=False)
+    done = subprocess.run(command, cwd=CHECKOUT, text=True, capture_output=True, timeout=LIMIT_S, check=False)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     path = files.newest_complete(root / "run" / stage / "checkpoints")
     assert path is not None and files.step_of(path) == steps

@@ -62,6 +62,29 @@ def test_an_overlapped_stream_is_the_plain_one_bit_by_bit() -> None:
     assert found[0][1] == found[1][1]
 
 
+@pytest.mark.parametrize("overlap", [False, True])
+def test_a_session_saved_in_the_middle_goes_on_without_a_seam(overlap: bool) -> None:
+    """One stream has ended when it is saved; the codec holds 100 samples back between chunks."""
+    pointers, words = [[0, 1, 1, 1, 1, 1, 1, 1], [0, 1, 2, 3, 4, 4, 4, 5]], [1, 4]
+    whole, cut = ([MemorySink(24, 16000) for _ in pointers] for _ in range(2))
+    StreamSession(CLOCK, BlockVideo(), RawSound(), whole, words, overlap).run(chunks(wave(7), 7, pointers))
+    made = list(chunks(wave(7), 7, pointers))
+    first = StreamSession(CLOCK, BlockVideo(), RawSound(), cut, words, overlap)
+    for _ in first.iterate(made[:3]):
+        pass
+    state = first.state_dict()
+    assert state["done"] == [True, False] and [len(s["held"]) for s in state["sound"]] == [0, 100]
+    first.sinks = [CountingSink() for _ in pointers]  # what is still written there is lost, as by a crash
+    first.finish()
+    second = StreamSession(CLOCK, BlockVideo(), RawSound(), cut, words, overlap)
+    second.load_state_dict(state)
+    second.run(made[3:])
+    for a, b in zip(cut, whole, strict=True):
+        assert np.array_equal(a.frames, b.frames) and np.array_equal(a.sound, b.sound)
+    with pytest.raises(StreamCharError, match="of 2 streams, here are 1"):
+        StreamSession(CLOCK, BlockVideo(), RawSound(), [CountingSink()]).load_state_dict(state)
+
+
 @pytest.mark.parametrize("begin", [0, 5])
 def test_the_first_chunk_is_decoded_before_the_second_is_generated_later_ones_beside(begin: int) -> None:
     """``begin``: a stream that was restored, too, has nothing to play yet."""

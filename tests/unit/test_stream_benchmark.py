@@ -13,7 +13,15 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import stream
 from benchmarks.stream_floor import chunk_parts, denoiser_weights
-from benchmarks.stream_parts import PRESETS, grid_of, missing, random_character, random_streams, video_decoder
+from benchmarks.stream_parts import (
+    PRESETS,
+    grid_of,
+    missing,
+    random_character,
+    random_streams,
+    spec_of,
+    video_decoder,
+)
 from pipelines.config.compose import compose
 from pipelines.config.geometry import geometry
 from pipelines.config.grammar import parse
@@ -66,6 +74,13 @@ def test_the_tiny_decoder_gives_a_chunk_of_frames() -> None:
     frames = video_decoder("tae", PRESETS["5b"], CPU).decode(torch.randn(1, 48, 3, 2, 2))
     assert frames.shape == (1, 9, 3, 32, 32) and frames.min() >= 0 and frames.max() <= 1
     assert not missing("tae")
+
+
+def test_every_preset_can_be_heard_through_ltx2() -> None:
+    """With the channels that the production presets have for it."""
+    channels = PRESETS["5b"].denoiser.audio_channels
+    assert [spec_of(preset, "ltx2").denoiser.audio_channels for preset in PRESETS] == [channels] * len(PRESETS)
+    assert spec_of("tiny") == PRESETS["tiny"] and spec_of("5b", "ltx2") == PRESETS["5b"]
 
 
 def test_it_runs_on_a_cpu(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import weakref
 
 import pytest
 import torch
@@ -48,6 +49,14 @@ def test_counted_flops_are_those_of_the_formula() -> None:
     # The student's context and two steps without gradient, the critic's forward and backward (three times a forward);
     # the counter sees the orchestrator and the layers around the blocks too.
     assert 4 * forward < count_flops(step) < 8 * forward
+
+
+def test_models_that_were_only_counted_are_given_back() -> None:
+    step = Step("critic", *PRESETS["tiny"], SETTING)
+    seen = [weakref.ref(m) for m in (step.student, step.teacher, step.critic)]
+    count_flops(step)
+    del step
+    assert [ref() for ref in seen] == [None] * 3  # without waiting for the collector
 
 
 def test_random_batches_are_a_function_of_their_place() -> None:
