@@ -15,18 +15,11 @@ set against the steps between two probes.
 from __future__ import annotations
 
 import argparse
-import os
 import signal
-import socket
 import statistics
-import subprocess
 import sys
 import tempfile
-import time
-import urllib.request
 from collections import defaultdict
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -35,79 +28,16 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import lightning as L
 import torch
 
+from benchmarks.watched_dmd import Inside, Last, Seconds, TrackingServer, now, since, watched_dmd
 from callbacks.inference import inference
 from callbacks.metrics_file import read_rows
 from callbacks.mlflow_run import client_of, read_identity
 from callbacks.throughput_probe import ThroughputProbe
-from pipelines.build import build_module
-from pipelines.config.compose import compose
-from pipelines.config.grammar import parse
-from pipelines.fitting import Fit, watchers
-from pipelines.run_directory import RunDirectory
-from pipelines.stages.train import build_data, science
-from pipelines.tracking import open_loggers
 from pipelines.trainer import build_trainer
 
-CHECKOUT = Path(__file__).resolve().parents[1]
 ARMS = ("bare", "averages", "all", "held")
 LEFT_OUT, PROBE_EVERY = 10, 100
 """First steps of a block that are not measured; steps between the probes of the production presets."""
-SMALL = ("prepare.clips=6", "prepare.val_clips=2", "data.codec_clips=6", "stages.orchestrator.steps=2",
-         "teacher.steps=2")
-Seconds = tuple[float, ...]
-"""Wall time; processor time of all threads; of this one."""
-
-
-def now() -> Seconds:
-    """All clocks."""
-    return time.perf_counter(), time.process_time(), time.thread_time()
-
-
-def since(then: Seconds) -> Seconds:
-    """The times that have passed."""
-    return tuple(a - b for a, b in zip(now(), then, strict=True))
-
-
-class Inside:
-    """Sums up this thread's processor time between a first and a last callback, and in a logger, also where a callback
-    calls it."""
-
-    def __init__(self) -> None:
-        self.seconds, self._began, self._depth = 0.0, 0.0, 0
-
-    def begin(self) -> None:
-        if not self._depth:
-            self._began = time.thread_time()
-        self._depth += 1
-
-    def end(self) -> None:
-        self._depth -= 1
-        if not self._depth:
-            self.seconds += time.thread_time() - self._began
-
-    def watch(self, logger: Any) -> None:
-        """From now on its ``log_metrics`` is counted."""
-        inner = logger.log_metrics
-
-        def log_metrics(*arguments: Any, **named: Any) -> None:
-            self.begin()
-            inner(*arguments, **named)
-            self.end()
-
-        logger.log_metrics = log_metrics
-
-
-class Last(L.Callback):
-    """Stands last."""
-
-    def __init__(self, inside: Inside) -> None:
-        self.inside = inside
-
-    def on_train_batch_start(self, *_: Any) -> None:
-        self.inside.end()
-
-    def on_train_batch_end(self, *_: Any) -> None:
-        self.inside.end()
 
 
 class Turns(L.Callback):
@@ -116,7 +46,8 @@ class Turns(L.Callback):
     arms: name -> callbacks and loggers. blocks: (arm, each measured step's :data:`Seconds` and those inside).
     """
 
-    def __init__(self, arms: dict[str, tuple[list[Any], list[Any]]], block: int, server: int, inside: Inside) -> None:
+    def __init__(self, arms: dict[str, tuple[list[Any], list[Any]]], block: int, server: TrackingServer,
+                 inside: Inside) -> None:
         self.arms, self.block, self.server, self.inside = arms, block, server, inside
         self.blocks: list[tuple[str, list[Seconds]]] = []
         self._at = now()
@@ -130,7 +61,7 @@ class Turns(L.Callback):
             self.blocks.append((name, []))
             callbacks, loggers = self.arms[name]
             trainer.callbacks, trainer.loggers = [self, *callbacks, Last(self.inside)], loggers
-            os.killpg(self.server, signal.SIGSTOP if name == "held" else signal.SIGCONT)
+            self.server.signal(signal.SIGSTOP if name == "held" else signal.SIGCONT)
         self.inside.seconds, self._at = 0.0, now()
         self.inside.begin()
 
@@ -147,7 +78,7 @@ class Probe(L.Callback):
     """Two probes before the first step; the second one's seconds."""
 
     def __init__(self, chunks: int) -> None:
-        self.probe, self.chunks, self.took = ThroughputProbe(-1, chunks), chunks, now()
+        self.probe, self.chunks, self.took = ThroughputProbe(Path(), -1, chunks), chunks, now()
 
     def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         for _ in range(2):
@@ -165,54 +96,48 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=6, help="how often every arm has its turn")
     parser.add_argument("--block", type=int, default=30, help="steps of a turn, a multiple of ten")
     given = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder, tracking_server(Path(folder)) as (uri, server):
-        measure(given, Path(folder) / "runs", uri, server)
+    with tempfile.TemporaryDirectory() as folder:
+        server = TrackingServer(Path(folder))
+        server.start()
+        try:
+            server.wait()
+            measure(given, Path(folder) / "runs", server)
+        finally:
+            server.stop()
     return 0
 
 
-def measure(given: argparse.Namespace, root: Path, uri: str, server: int) -> None:
-    """Train ``dmd`` from models of two steps: what a step costs does not depend on what they have learnt."""
-    line = [f"preset={given.preset}", "name=b", f"root={root}", *SMALL, "trainer.threads=1", "dmd.trajectory.steps=0",
-            "dmd.generator_from=0", "trainer.log_every=10", "trainer.val_every=0", "trainer.ckpt_every=0",
-            "trainer.hang_minutes=600",  # it hears of no step of a bare block
-            "callbacks.samples_every=0", "callbacks.probe_every=0", "callbacks.progress=true"]
-    line += [f"dmd.batch_size={given.batch}"] if given.batch else []
-    subprocess.run([sys.executable, str(CHECKOUT / "pipelines/run.py"), *line, "stage=all", "tracking.kind=off",
-                    "chain=[prepare,encode,orchestrator,teacher]"], check=True, stdout=subprocess.DEVNULL)
-    cfg = compose(parse([*line, "stage=dmd", "tracking.kind=mlflow", f"tracking.uri={uri}"]))
-    directory = RunDirectory.of(cfg)
-    folder = directory.open("dmd", cfg)
-    module, data = build_module("dmd", cfg, directory), build_data(cfg, directory)
-    loggers = open_loggers(cfg.callbacks.tracking, directory, "dmd", None, science(cfg, "dmd", module))
-    steps, options = given.rounds * given.block * len(ARMS), cfg.stages.dmd
-    job = Fit("dmd", folder, steps, cfg.trainer, cfg.callbacks, (options.ema_decay, options.average_from()), None, {})
-    # The first validation and the last save are no part of a step.
-    found = [c for c in watchers(job, []) if type(c).__name__ not in ("ValidationEnds", "Checkpoints")]
-    averages = [c for c in found if type(c).__name__ == "AveragedWeights"]
+def measure(given: argparse.Namespace, root: Path, server: TrackingServer) -> None:
+    """Train ``dmd``, and print what was measured."""
+    steps = given.rounds * given.block * len(ARMS)
+    it = watched_dmd(given.preset, root, server.uri, steps,
+                     *([f"dmd.batch_size={given.batch}"] if given.batch else []))
+    averages: list[Any] = [c for c in it.callbacks if type(c).__name__ == "AveragedWeights"]
     inside = Inside()
-    for logger in loggers:
+    for logger in it.loggers:
         inside.watch(logger)
-    turns = Turns({"bare": ([], []), "averages": (averages, []), "all": (found, loggers), "held": (found, loggers)},
-                  given.block, server, inside)
-    probe = Probe(cfg.callbacks.probe_chunks)
-    trainer = build_trainer(cfg.trainer, steps, folder, [turns, *found, probe, Last(inside)], loggers)
+    everything: tuple[list[Any], list[Any]] = (list(it.callbacks), list(it.loggers))
+    turns = Turns({"bare": ([], []), "averages": (averages, []), "all": everything, "held": everything}, given.block,
+                  server, inside)
+    probe = Probe(it.cfg.callbacks.probe_chunks)
+    trainer = build_trainer(it.cfg.trainer, steps, it.folder, [turns, *it.callbacks, probe, Last(inside)], it.loggers)
     trainer.limit_val_batches = 0
-    trainer.fit(module, datamodule=data)
-    os.killpg(server, signal.SIGCONT)
-    for logger in loggers:
+    trainer.fit(it.module, datamodule=it.data)
+    server.signal(signal.SIGCONT)
+    for logger in it.loggers:
         logger.finish("FINISHED")
-    parameters = sum(p.numel() for p in module.student.parameters()) / 1e6
+    parameters = sum(p.numel() for p in it.module.student.parameters()) / 1e6
     print(f"dmd, preset={given.preset}, {parameters:.2f} M parameters in the student, "
-          f"{options.batch_size or cfg.data.batch_size} samples a step, {given.rounds} rounds of {given.block} steps, "
-          f"torch {torch.__version__}, one thread")
+          f"{it.cfg.stages.dmd.batch_size or it.cfg.data.batch_size} samples a step, {given.rounds} rounds of "
+          f"{given.block} steps, torch {torch.__version__}, one thread")
     print_arms(turns.blocks)
     print_inside(turns.blocks)
     bare = [statistics.median(steps_of(turns.blocks, "bare", which)) for which in (0, 1)]
     share = [probe.took[which] / (PROBE_EVERY * bare[which]) for which in (0, 1)]
     print(f"probe of {probe.chunks} chunks: {probe.took[0]:.2f} s, {probe.took[1]:.2f} s of processor; every "
           f"{PROBE_EVERY} steps: {share[0]:.1%}, {share[1]:.1%} of them")
-    rows = [row["step"] for row in read_rows(folder / "metrics.jsonl") if "train/critic" in row]
-    history = client_of(uri).get_metric_history(read_identity(folder)["run_id"], "train/critic")
+    rows = [row["step"] for row in read_rows(it.folder / "metrics.jsonl") if "train/critic" in row]
+    history = client_of(server.uri).get_metric_history(read_identity(it.folder)["run_id"], "train/critic")
     print(f"rows written {len(rows)}; on the server, which was held {given.rounds} times: "
           f"{len(set(rows) & {m.step for m in history})}, twice: {len(history) - len({m.step for m in history})}")
 
@@ -249,34 +174,6 @@ def print_arms(blocks: list[tuple[str, list[Seconds]]]) -> None:
     print("|---|---|---|---|---|")
     for arm, cells in rows.items():
         print(f"| {arm} | {' | '.join(cells)} |")
-
-
-@contextmanager
-def tracking_server(folder: Path) -> Iterator[tuple[str, int]]:
-    """MLflow over sqlite on loopback: its address, and its process group."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", f"sqlite:///{folder}/mlflow.db",
-         "--artifacts-destination", str(folder / "artefacts"), "--host", "127.0.0.1", "--port", str(port), "--workers",
-         "1"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
-    address = f"http://127.0.0.1:{port}"
-    try:
-        while True:
-            try:
-                with urllib.request.urlopen(f"{address}/health", timeout=5):
-                    break
-            except OSError:
-                if process.poll() is not None:
-                    raise SystemExit("the MLflow server ended before it answered") from None
-                time.sleep(0.5)
-        yield address, process.pid
-    finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGCONT)
-            os.killpg(process.pid, signal.SIGTERM)
-            process.wait(600)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ import torch
 from callbacks import checkpoint_files as files
 from callbacks.mlflow_logger import MLflowLogger
 from callbacks.protocols import Checkpointed
-from callbacks.step_logger import flush, log_now
+from callbacks.step_logger import flush, log_now, sync
 from streamchar.errors import CheckpointError, InputError
 
 log = logging.getLogger(__name__)
@@ -86,6 +86,7 @@ class Checkpoints(L.Callback):
             CheckpointError: where ``final`` and it cannot be written.
         """
         began, step = time.perf_counter(), trainer.global_step
+        sync(trainer)  # where training goes on from here, the rows before it must be there, whatever has died
         state, own = self._state(trainer, module)
         part = self.folder / f"step_{step:08d}.part"
         problem = _attempt(lambda: files.begin(self.folder, step)) if trainer.is_global_zero else None

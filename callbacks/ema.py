@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import lightning as L
 import torch
@@ -35,6 +35,7 @@ class AveragedWeights(L.Callback):
         self.updates = 0
         self.shadow: dict[str, dict[str, Tensor]] = {}
         self._restored: dict[str, dict[str, Tensor]] = {}
+        self._parameters: dict[str, dict[str, Tensor]] = {}
         self._kept: dict[str, dict[str, Tensor]] | None = None
 
     def on_fit_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
@@ -42,26 +43,26 @@ class AveragedWeights(L.Callback):
             raise TypeError(f"{type(module).__name__} has no ema_roles, generator_updates and role_parameters; "
                             "turn the average off with callbacks.ema=false")
         restored, self._restored, self.shadow = self._restored, {}, {}
-        for role in module.ema_roles:
-            self.shadow[role] = {name: local(p).float().clone() for name, p in module.role_parameters(role).items()}
-            own = module.role_parameters(role)
+        # Asked for once: walking through a model at every update costs more than averaging a small one.
+        self._parameters = {role: module.role_parameters(role) for role in module.ema_roles}
+        for role, own in self._parameters.items():
+            self.shadow[role] = {name: local(p).float().clone() for name, p in own.items()}
             for name, value in restored.get(role, {}).items():
                 self.shadow[role][name].copy_(part_of(value, own[name]))
 
     def on_train_batch_end(self, trainer: L.Trainer, module: L.LightningModule, *_: Any) -> None:
-        assert isinstance(module, Averaged)
-        if module.generator_updates > self.updates:
-            self.updates = module.generator_updates
-            self.update(module)
+        updates = cast(Averaged, module).generator_updates
+        if updates > self.updates:
+            self.updates = updates
+            self.update()
 
     @torch.no_grad()
-    def update(self, module: Averaged) -> None:
+    def update(self) -> None:
         """Take in the weights after update number ``self.updates``."""
         weight = 1.0 if self.updates <= self.start else 1.0 - self.decay
         for role, shadow in self.shadow.items():
-            parameters = module.role_parameters(role)
             own = list(shadow.values())
-            now = [local(parameters[name]).float() for name in shadow]
+            now = [local(self._parameters[role][name]).float() for name in shadow]
             if weight == 1.0:
                 torch._foreach_copy_(own, now)
             else:
@@ -73,41 +74,38 @@ class AveragedWeights(L.Callback):
         if self._kept is not None:
             yield
             return
-        self._swap_in(module)
+        self._swap_in()
         try:
             yield
         finally:
-            self._swap_out(module)
+            self._swap_out()
 
     @torch.no_grad()
-    def _swap_in(self, module: L.LightningModule) -> None:
-        assert isinstance(module, Averaged)
+    def _swap_in(self) -> None:
         self._kept = {}
         for role, shadow in self.shadow.items():
-            parameters = module.role_parameters(role)
+            parameters = self._parameters[role]
             self._kept[role] = {name: local(parameters[name]).clone() for name in shadow}
             _put(parameters, shadow)
 
     @torch.no_grad()
-    def _swap_out(self, module: L.LightningModule) -> None:
-        assert isinstance(module, Averaged)
+    def _swap_out(self) -> None:
         kept, self._kept = self._kept or {}, None
         for role, values in kept.items():
-            _put(module.role_parameters(role), values)
+            _put(self._parameters[role], values)
 
     def on_validation_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        self._swap_in(module)
+        self._swap_in()
 
     def on_validation_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        self._swap_out(module)
+        self._swap_out()
 
     def on_exception(self, trainer: L.Trainer, module: L.LightningModule, exception: BaseException) -> None:
-        self._swap_out(module)
+        self._swap_out()
 
     def on_save_checkpoint(self, trainer: L.Trainer, module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        assert isinstance(module, Averaged)
         checkpoint["ema"] = {role: {"updates": self.updates, "weights": gathered(
-            shadow, trainer.is_global_zero, module.role_parameters(role))} for role, shadow in self.shadow.items()}
+            shadow, trainer.is_global_zero, self._parameters[role])} for role, shadow in self.shadow.items()}
 
     def on_load_checkpoint(self, trainer: L.Trainer, module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         saved = checkpoint.get("ema", {})

@@ -10,13 +10,16 @@ import time
 from pathlib import Path
 from typing import Any
 
+from lightning.pytorch.utilities import rank_zero_only
+
 from callbacks.step_logger import StepLogger
 
 log = logging.getLogger(__name__)
 
 
 class MetricsFile(StepLogger):
-    """Appends ``{"step": N, "time": seconds since 1970, "train/loss": ...}`` lines, each flushed as it is written.
+    """Appends ``{"step": N, "time": seconds since 1970, "train/loss": ...}`` lines, each handed over at once, so that
+    everybody can read it and no death of this process loses it; the disk is waited for in :meth:`sync` alone.
 
     A value that is not finite is written as null, since JSON has no other word for it. A full disk costs one warning.
     """
@@ -24,7 +27,7 @@ class MetricsFile(StepLogger):
     def __init__(self, path: Path) -> None:
         super().__init__()
         self.path = path
-        self._warned = False
+        self._warned = self._unsynced = False
 
     def write(self, step: int, row: dict[str, float]) -> None:
         line = {"step": step, "time": round(time.time(), 3), **{k: _number(v) for k, v in sorted(row.items())}}
@@ -32,12 +35,25 @@ class MetricsFile(StepLogger):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with self.path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(line) + "\n")
-                file.flush()
-                os.fsync(file.fileno())  # a checkpoint may follow: a node that dies must not lose the rows before it
+            self._unsynced = True
         except OSError as error:
-            if not self._warned:
-                log.warning("%s cannot be written (%s): steps are missing from it from %d on", self.path, error, step)
-            self._warned = True
+            self._warn(error, step)
+
+    @rank_zero_only
+    def sync(self) -> None:
+        if not self._unsynced:
+            return
+        self._unsynced = False
+        try:
+            with self.path.open("rb") as file:
+                os.fsync(file.fileno())
+        except OSError as error:
+            self._warn(error, self._step)
+
+    def _warn(self, error: OSError, step: int) -> None:
+        if not self._warned:
+            log.warning("%s cannot be written (%s): steps are missing from it from %d on", self.path, error, step)
+        self._warned = True
 
 
 def _number(value: float) -> float | int | None:

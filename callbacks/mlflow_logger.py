@@ -23,6 +23,8 @@ from callbacks.step_logger import StepLogger
 log = logging.getLogger(__name__)
 
 RETRY_S = 30.0
+GATHER_S = 5.0
+"""Rows are gathered for so long and sent together: one request costs more than the rows that are in it."""
 BATCH = 100
 
 
@@ -119,15 +121,16 @@ class MLflowLogger(StepLogger):
                 if last:
                     self.tracker.close(str(self._status))
                     return
+                pause = GATHER_S
             except Exception as error:  # whatever a server or its client does, the run goes on
                 self._opened = False  # what arrived of a request that failed is for the server to say
                 self._warn(f"{type(error).__name__}: {redact(str(error))[:160]}")
                 if last:
                     self.in_time = False
                     return
-                with self._wake:
-                    self._news = True
-                    self._wake.wait_for(lambda: self._status is not None, RETRY_S)
+                self._news, pause = True, RETRY_S
+            with self._wake:
+                self._wake.wait_for(lambda: self._status is not None, pause)
 
     def _send_all(self) -> None:
         """Rows first, then files and tags; each is given up only when it is through."""

@@ -5,14 +5,13 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Mapping
 from typing import Any
 
 import lightning as L
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from callbacks.protocols import Headlined
+from callbacks.protocols import HasFigures, Headlined
 
 log = logging.getLogger(__name__)
 
@@ -45,13 +44,13 @@ class ProgressLines(L.Callback):
         if trainer.global_step == self._first:
             self._began = time.perf_counter()  # what came before the first step is not part of the rate
 
-    def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
+    def on_train_batch_end(self, trainer: L.Trainer, module: L.LightningModule, *_: Any) -> None:
         step = trainer.global_step
         logged = step % trainer.log_every_n_steps == 0  # type: ignore[attr-defined]
         if not trainer.is_global_zero or not (logged or self._bar):
             return
         rate = (step - self._first) / max(time.perf_counter() - self._began, 1e-9)
-        said = f"{_loss(trainer.callback_metrics)}  {_rate(rate)}  ETA {_clock((trainer.max_steps - step) / rate)}"
+        said = f"{_loss(module)}  {_rate(rate)}  ETA {_clock((trainer.max_steps - step) / rate)}"
         if self._bar is not None:
             self._bar.update(self._task, completed=step, said=said)
         else:
@@ -78,8 +77,9 @@ class ProgressLines(L.Callback):
             self._bar = None
 
 
-def _loss(metrics: Mapping[str, Any]) -> str:
-    return f"loss {float(metrics['train/loss']):.4f}" if "train/loss" in metrics else "loss -"
+def _loss(module: L.LightningModule) -> str:
+    figures = module.step_figures if isinstance(module, HasFigures) else {}
+    return f"loss {figures['train/loss']:.4f}" if "train/loss" in figures else "loss -"
 
 
 def _rate(steps_per_s: float) -> str:

@@ -5,7 +5,8 @@ The records that pass through are plain dataclasses of ``streamchar.evaluation``
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
@@ -13,8 +14,9 @@ from torch import Tensor
 from streamchar.evaluation.pointer_map import PointerMap
 from streamchar.evaluation.records import PointerRecord, SampleVideo
 
-__all__ = ["Averaged", "Checkpointed", "HasFigures", "HasPointerMaps", "HasPointerRecords", "HasStreamMemories",
-           "Headlined", "PointerMap", "PointerRecord", "Probed", "SampleVideo", "Sampled", "Stateful"]
+__all__ = ["Averaged", "Checkpointed", "HasFigures", "HasPointerMaps", "HasPointerRecords", "HasRoles",
+           "HasStreamMemories", "Headlined", "PointerMap", "PointerRecord", "Probed", "SampleVideo", "Sampled",
+           "Stateful"]
 
 
 @runtime_checkable
@@ -60,6 +62,14 @@ class HasFigures(Protocol):
 
 
 @runtime_checkable
+class HasRoles(Protocol):
+    """A module whose models can be told apart by what they occupy."""
+
+    def bytes_by_role(self) -> dict[str, int]:
+        """Bytes on this rank: of each model its weights, and of what learns its optimiser's state."""
+
+
+@runtime_checkable
 class HasPointerRecords(Protocol):
     """A module that notes, while it validates, where the pointer was on held-out streams; the callback empties it."""
 
@@ -95,8 +105,11 @@ class Probed(Protocol):
 class Sampled(Protocol):
     """A module that can show what it makes, always from the same prompts and noise."""
 
-    def sample_videos(self) -> list[SampleVideo]:
-        """Clips to write as mp4: reference | teacher | student, as far as the stage has them."""
+    def sample_videos(self, averaged: Callable[[], AbstractContextManager[None]] | None) -> list[SampleVideo]:
+        """Clips to write as mp4: reference | teacher | student | averaged student, as far as the stage has them.
+
+        ``averaged``: a context in which the trained weights are the averaged ones; None: there are none.
+        """
 
 
 @runtime_checkable

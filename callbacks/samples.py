@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,26 +24,26 @@ log = logging.getLogger(__name__)
 
 
 class Samples(L.Callback):
-    """Writes ``folder/step_XXXXXXXX_NAME.mp4`` (reference | teacher | student) and hands them to the tracker.
+    """Writes ``folder/step_XXXXXXXX_NAME.mp4`` (reference | teacher | student | averaged), copied to the tracker.
 
     A clip that cannot be made or written costs a warning, never the run.
 
     Args:
         folder: where clips go.
         every: steps between samples; 0: never; -1: at the stage's last step.
-        weights: context in which they are made (averaged weights).
+        weights: context of averaged weights; None: there are none.
     """
 
     def __init__(self, folder: Path, every: int,
                  weights: Callable[[L.LightningModule], AbstractContextManager[None]] | None = None) -> None:
         self.folder, self.every = folder, every
-        self.weights = weights or (lambda module: nullcontext())
+        self.weights = weights
 
     def on_train_batch_end(self, trainer: L.Trainer, module: L.LightningModule, *_: Any) -> None:
         if not due(trainer, self.every) or not takes_part(trainer) or not isinstance(module, Sampled):
             return
-        with self.weights(module), inference(trainer, module):
-            videos = module.sample_videos()
+        with inference(trainer, module):
+            videos = module.sample_videos(partial(self.weights, module) if self.weights else None)
         if not trainer.is_global_zero:
             return
         written = 0

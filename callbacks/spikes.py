@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Sequence
 from typing import Any
 
 import lightning as L
 
 from callbacks.protocols import HasFigures
+from callbacks.step_logger import log_now
 
 WINDOW, ENOUGH = 128, 16
 
@@ -17,9 +17,16 @@ WINDOW, ENOUGH = 128, 16
 def spike_score(value: float, before: Sequence[float]) -> float:
     """``(value - median) / (1.4826 MAD)`` of the values before: deviations in units of a normal's standard deviation,
     with both measures robust to the spikes themselves. Nothing stands out by less than a thousandth of the median."""
-    middle = statistics.median(before)
-    spread = 1.4826 * statistics.median(abs(v - middle) for v in before)
+    ordered = sorted(before)
+    middle = _middle(ordered)
+    spread = 1.4826 * _middle(sorted([abs(v - middle) for v in ordered]))
     return (value - middle) / max(spread, 1e-3 * abs(middle), 1e-12)
+
+
+def _middle(ordered: Sequence[float]) -> float:
+    """Median of sorted values."""
+    half = len(ordered) // 2
+    return ordered[half] if len(ordered) % 2 else (ordered[half - 1] + ordered[half]) / 2
 
 
 class Spikes(L.Callback):
@@ -39,7 +46,7 @@ class Spikes(L.Callback):
             elif name.startswith("stability/grad_norm_"):
                 self.take("stability/spike_grad", name, value)
         if trainer.global_step % trainer.log_every_n_steps == 0 and self.highest:  # type: ignore[attr-defined]
-            self.log_dict(self.highest)  # type: ignore[attr-defined]
+            log_now(trainer, self.highest)
             self.highest = {}
 
     def take(self, score: str, name: str, value: float) -> None:

@@ -9,6 +9,8 @@ from typing import Any
 import lightning as L
 import torch
 
+from callbacks.step_logger import log_now
+
 
 class StepTime(L.Callback):
     """Figures over the steps since the last logged one; validation, probes and checkpoints are not part of them.
@@ -33,10 +35,10 @@ class StepTime(L.Callback):
         now = time.perf_counter()
         self._steps, self._work = self._steps + 1, self._work + now - self._started
         if trainer.global_step % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
-            self.log("perf/step_s", self._work / self._steps)  # type: ignore[attr-defined]
-            self.log("perf/data_s", statistics.median(self._waits or [0.0]))  # type: ignore[attr-defined]
+            figures = {"perf/step_s": self._work / self._steps, "perf/data_s": statistics.median(self._waits or [0.0])}
             if torch.cuda.is_available():
-                self.log("perf/memory_gib", torch.cuda.max_memory_allocated() / 2**30)  # type: ignore[attr-defined]
+                figures["perf/memory_gib"] = torch.cuda.max_memory_allocated() / 2**30
+            log_now(trainer, figures)
             self._steps, self._work, self._waits = 0, 0.0, []
         self._ended = time.perf_counter()
 

@@ -7,6 +7,8 @@ from typing import Any
 import lightning as L
 import psutil
 
+from callbacks.step_logger import log_now
+
 
 class SystemLoad(L.Callback):
     """Logs, at logged steps, ``perf/cpu_cores`` (cores that this process has kept busy since the last time),
@@ -20,7 +22,7 @@ class SystemLoad(L.Callback):
 
     def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
         if trainer.global_step % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
-            self.log_dict({  # type: ignore[attr-defined]
+            log_now(trainer, {
                 "perf/cpu_cores": self._process.cpu_percent() / 100,
                 "perf/process_gib": self._process.memory_info().rss / 2**30,
                 "perf/host_memory_share": psutil.virtual_memory().percent / 100})

@@ -19,13 +19,16 @@ log = logging.getLogger(__name__)
 
 GRACE_S = 20.0
 """At most so long after its stacks a rank ends: no faster rank may end it before it has written."""
+SET_AGAIN_S = 2.0
+"""The interpreter's timer is a thread that each setting ends and starts: more seldom than this, or steps would pay."""
 
 
 class Watchdog(L.Callback):
     """Writes ``folder/rank_XXXXX.txt`` and ends this process after ``seconds`` without progress.
 
-    A thread writes the stacks; the end is the interpreter's own timer, which needs no lock that a hanging extension
-    may hold, and which writes them once more. The job then ends with a failure, to be started again.
+    A thread writes the stacks; the end, at least ``grace_s`` later, is the interpreter's own timer, which needs no lock
+    that a hanging extension may hold, and which writes them once more. The job then ends with a failure, to be started
+    again.
 
     Args:
         folder: where stacks go.
@@ -34,8 +37,9 @@ class Watchdog(L.Callback):
 
     def __init__(self, folder: Path, seconds: float) -> None:
         self.folder, self.seconds, self.grace_s = folder, seconds, min(GRACE_S, seconds)
+        self.again_s = min(SET_AGAIN_S, seconds / 10)
         self._file: IO[str] | None = None
-        self._last = 0.0
+        self._last = self._set = 0.0
         self._over = threading.Event()
 
     def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
@@ -43,13 +47,15 @@ class Watchdog(L.Callback):
         path = self.folder / f"rank_{trainer.global_rank:05d}.txt"
         self._file = path.open("w", encoding="utf-8")
         self._over.clear()
+        self._set = 0.0
         self._alive()
         threading.Thread(target=self._watch, args=(path,), name="watchdog", daemon=True).start()
 
     def _alive(self, *_: Any) -> None:
         self._last = time.monotonic()
-        if self._file is not None:
-            faulthandler.dump_traceback_later(self.seconds + self.grace_s, exit=True, file=self._file)
+        if self._file is not None and self._last - self._set >= self.again_s:
+            self._set = self._last
+            faulthandler.dump_traceback_later(self.seconds + self.again_s + self.grace_s, exit=True, file=self._file)
 
     def _watch(self, path: Path) -> None:
         while not self._over.wait(max(0.0, self._last + self.seconds - time.monotonic())):

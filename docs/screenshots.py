@@ -35,7 +35,7 @@ HIDE_PATHS = """() => {
   const walk = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
   while (walk.nextNode()) walk.currentNode.data = walk.currentNode.data.replace(/file:\\S*\\/(?=mlartifacts)/, "");
 }"""
-UP_S, SHOWN_MS = 300, 120_000
+UP_S, SHOWN_MS = 300, 400_000
 """Patience with a server and a page on a busy machine."""
 
 
@@ -131,7 +131,7 @@ def served(runs: Path) -> Iterator[str]:
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGTERM)
-            process.wait(60)
+            process.wait(UP_S)
 
 
 def is_up(port: int) -> bool:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Any
 
@@ -21,6 +22,8 @@ from streamchar.rollout.stream import default_plan, stream_chunks
 from streamchar.types import RolloutBatch
 
 SAMPLE_CHUNKS = 3
+System = tuple[Denoiser, SamplePlan, Callable[[], AbstractContextManager[None]]]
+"""What makes a clip: the model, how it samples, and a context in which it has the weights that are meant."""
 
 
 class FixedStreams:
@@ -81,14 +84,15 @@ class FixedStreams:
             yield result
 
     @torch.no_grad()
-    def sample_videos(self, systems: dict[str, tuple[Denoiser, SamplePlan]]) -> list[SampleVideo]:
+    def sample_videos(self, systems: dict[str, System]) -> list[SampleVideo]:
         """One clip per prompt: reference and systems side by side, from the same noise, with the last one's sound."""
         if self.batch is None:
             return []
         made = {}
-        for name, (denoiser, plan) in systems.items():
+        for name, (denoiser, plan, weights) in systems.items():
             character = replace(self.character, denoiser=denoiser)
-            made[name] = list(stream_chunks(character, self.batch, plan, SAMPLE_CHUNKS, self.seed, True))
+            with weights():
+                made[name] = list(stream_chunks(character, self.batch, plan, SAMPLE_CHUNKS, self.seed, True))
         clips, (codec, _) = [], self.character.codecs()
         for b, key in enumerate(self.batch.keys):
             panels = {"reference": codec.decode(self.batch.ref[b:b + 1])[0]}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from lightning_modules.config import MatchingStage
 from lightning_modules.figures import levels
-from lightning_modules.fixed_streams import FixedStreams
+from lightning_modules.fixed_streams import FixedStreams, System
 from lightning_modules.held_out import HeldOutScores
 from lightning_modules.stage_module import StageModule
 from streamchar.denoiser.model import Denoiser
@@ -194,10 +195,13 @@ class MatchingModule(StageModule):
         """A fixed stream to time, decoded."""
         return self.fixed.probe(chunks)
 
-    def sample_videos(self) -> list[SampleVideo]:
-        """Reference | teacher | student, at fixed prompts and noise."""
-        return self.fixed.sample_videos({"teacher": (self.teacher, self.held_out.full),
-                                         "student": (self.student, self.plan)})
+    def sample_videos(self, averaged: Callable[[], AbstractContextManager[None]] | None) -> list[SampleVideo]:
+        """Reference | teacher | student | averaged student, at fixed prompts and noise; the sound is the last one's."""
+        systems: dict[str, System] = {"teacher": (self.teacher, self.held_out.full, nullcontext),
+                                      "student": (self.student, self.plan, nullcontext)}
+        if averaged is not None:
+            systems["averaged"] = (self.student, self.plan, averaged)
+        return self.fixed.sample_videos(systems)
 
     def owned_weight(self, like: Tensor, chunk: int) -> Tensor:
         """(B, Ta) weights of a generated chunk's audio latents: 1 for owned, 0 for surplus."""

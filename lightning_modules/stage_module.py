@@ -28,7 +28,7 @@ from lightning_modules.optimizers import (
 )
 from streamchar.denoiser.model import Context
 from streamchar.diffusion.noise import NoiseKey
-from streamchar.distributed.full_state import copy_whole, gathered, wrong_shapes
+from streamchar.distributed.full_state import copy_whole, gathered, local, wrong_shapes
 from streamchar.distributed.out_of_memory import at_work
 from streamchar.distributed.sharding import PLANS, Sharding, open_up
 from streamchar.errors import CheckpointError, NumericsError
@@ -192,8 +192,6 @@ class StageModule(L.LightningModule):
         """
         self.step_figures = {k: float(v) for k, v in values.items() if isinstance(v, float | int)}
         self.figures = merged(self.figures, values)
-        if self.trainer._results is not None:
-            self.trainer._results.clear()  # Lightning would repeat a figure's last value in every later row
         self.iteration += 1
         if self.iteration % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
             self._log_row()
@@ -203,13 +201,14 @@ class StageModule(L.LightningModule):
             advance(samples)
 
     def _log_row(self) -> None:
-        """Read and log the figures since the last row; as tensors of the host, for Lightning sends numbers away."""
-        figures = {"data/quarantined": float(getattr(self.data(), "quarantined", 0)), **read(self.figures)}
-        row = {name: torch.tensor(value) for name, value in figures.items()}
-        self.log_dict(row, on_step=True, on_epoch=False, sync_dist=False)
+        """Hand the figures since the last row to the loggers, as they are: ``self.log`` would keep a sum for each, over
+        epochs and ranks, at more than a hundredth of a small model's step."""
+        row = {"data/quarantined": float(getattr(self.data(), "quarantined", 0)), **read(self.figures)}
+        for logger in self.trainer.loggers:
+            logger.log_metrics(row, self.trainer.global_step)
 
     def on_train_batch_end(self, *_: Any) -> None:
-        """After the callbacks: where one of them ends training, Lightning writes a last row, due or not."""
+        """After the callbacks: where one of them ends training, there is a last row, due or not."""
         if self.trainer.should_stop and self.figures:
             self._log_row()
 
@@ -259,6 +258,19 @@ class StageModule(L.LightningModule):
         names = self.parameter_names()
         for role in self.role_names():
             load_named_state(self.role_optimizer(role).optimizer, names, state["optimizers"].get(role, {}))
+
+    def bytes_by_role(self) -> dict[str, int]:
+        """Bytes on this rank: of each submodule its weights, and of each role what its optimiser keeps, as far as that
+        tells (an engine of DeepSpeed does not). What roles share with a frozen model is the frozen model's."""
+        shared, trained, found = self.shared_weights(), self.trained_submodules(), {}
+        for name, child in self.named_children():
+            own = (p for p in (*child.parameters(), *child.buffers()) if name not in trained or p not in shared)
+            found[name] = sum(local(p).nbytes for p in own)
+        for role in self.role_names():
+            for part in parts(self.role_optimizer(role).optimizer):
+                kept = [v for state in getattr(part, "state", {}).values() for v in state.values()]
+                found[role] = found.get(role, 0) + sum(local(v).nbytes for v in kept if isinstance(v, Tensor))
+        return {name: size for name, size in found.items() if size}
 
     def parameter_names(self) -> dict[Tensor, str]:
         """Name of every parameter in this module."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +106,7 @@ class TeacherModule(StageModule):
     def on_train_start(self) -> None:
         self.fixed.begin(self.data().fixed_streams(2).to(self.device))
 
-    def sample_videos(self) -> list[SampleVideo]:
-        """Reference | teacher, at fixed prompts and noise."""
-        return self.fixed.sample_videos({"teacher": (self.teacher, teacher_plan(self.diffusion))})
+    def sample_videos(self, averaged: Callable[[], AbstractContextManager[None]] | None) -> list[SampleVideo]:
+        """Reference | teacher (averaged, where it is), at fixed prompts and noise."""
+        plan = teacher_plan(self.diffusion)
+        return self.fixed.sample_videos({"teacher": (self.teacher, plan, averaged or nullcontext)})

@@ -19,6 +19,7 @@ from callbacks.ema import AveragedWeights
 from callbacks.pointer_logging import PointerLogging
 from callbacks.preemption import Preemption, requeue
 from callbacks.progress import ProgressLines
+from callbacks.role_memory import RoleMemory
 from callbacks.samples import Samples
 from callbacks.sink_checkpoint import SinkCheckpoint
 from callbacks.spikes import Spikes
@@ -119,7 +120,8 @@ def watchers(job: Fit, stops: Sequence[L.Callback]) -> list[L.Callback]:
         Watchdog(job.folder / "stacks", hang_s) if hang_s else None, average, *stops, Spikes(),
         PointerLogging(samples) if options.pointer else None, SinkCheckpoint(),
         Checkpoints(job.folder / "checkpoints", job.trainer.ckpt_every, keep, job.about),
-        StepTime(), SystemLoad(), ThroughputProbe(options.probe_every, options.probe_chunks, weights),
+        StepTime(), SystemLoad(), RoleMemory(average),
+        ThroughputProbe(samples, options.probe_every, options.probe_chunks, weights),
         Samples(samples, options.samples_every, weights),
         ProgressLines(job.stage) if options.progress else None, ValidationEnds()]
     return [callback for callback in found if callback is not None]

@@ -3,7 +3,7 @@
 #   slurm/sweep.sh conf/sweep/guidance.yaml preset=5b name=mine             the run `mine` has the stages before
 #   slurm/sweep.sh conf/sweep/guidance.yaml --nodes=2 preset=5b at_once=4   options of sbatch; at most four at a time
 # stage=STAGE takes the place of the file's own. All members are checked first. Relative paths start at the checkout's
-# root. Without Slurm the members run one after the other.
+# root. Without Slurm the members run one after the other; one that fails does not keep the next from running.
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source slurm/environment.sh
 
@@ -34,8 +34,20 @@ if command -v sbatch >/dev/null; then
         echo "$name-$member  job ${job%%;*}_$member"
     done
 else
+    failed=()
+    trap 'exit 130' INT # at once, and not on to the next member
     for ((member = 0; member < count; member++)); do
         mapfile -t swept <"$folder/members/$member"
-        python pipelines/run.py "stage=$stage" "${kept[@]}" "name=$name-$member" "${swept[@]}"
+        code=0
+        python pipelines/run.py "stage=$stage" "${kept[@]}" "name=$name-$member" "${swept[@]}" || code=$?
+        case "$code" in
+        0) ;;
+        3) exit "$code" ;; # stopped and saved: the same command goes on from here
+        *) failed+=("$name-$member") ;;
+        esac
     done
+    if ((${#failed[@]})); then
+        echo "failed: ${failed[*]}; the same command tries these again" >&2
+        exit 1
+    fi
 fi

@@ -127,7 +127,7 @@ class FakeModule(L.LightningModule):
         assert not self.training and not torch.is_grad_enabled()
         yield from range(chunks)
 
-    def sample_videos(self) -> list[SampleVideo]:
+    def sample_videos(self, averaged) -> list[SampleVideo]:
         frames = torch.linspace(0, 1, 25).reshape(-1, 1, 1, 1).expand(-1, 3, 32, 48)
         wave = torch.sin(torch.arange(16000) * 0.1)
         return [SampleVideo("s 1", {"reference": frames[:1], "student": frames}, wave, 16000, 25.0)]

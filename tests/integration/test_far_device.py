@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -82,7 +83,7 @@ def test_fixed_streams_speak_where_the_models_are() -> None:
         who = replace(tiny.character(), **codecs).to("meta")
         fixed = FixedStreams(who, 0)
         fixed.begin(tiny.streams(small_stage.WORDS).to("meta"))
-        videos = fixed.sample_videos({"teacher": (who.denoiser, student_plan(who.diffusion))})
+        videos = fixed.sample_videos({"teacher": (who.denoiser, student_plan(who.diffusion), nullcontext)})
         assert [len(v.panels) for v in videos] == [2, 2] and len(list(fixed.probe(2))) == 2
         before = len(mode.waits)
         figures = fixed.go_on(2)

@@ -50,6 +50,18 @@ def test_steps_count_iterations_and_cadences_land_where_written(tmp_path):
     assert rows[6]["train/seen"] == 10  # the sixth iteration saw samples 10 and 11
 
 
+def test_rows_are_on_the_disk_before_a_checkpoint_is_complete(tmp_path, monkeypatch):
+    seen = []
+
+    def sync(logger):
+        newest = files.newest_complete(folder(tmp_path) / "checkpoints")
+        seen.append((read_rows(logger.path)[-1]["step"], files.step_of(newest) if newest else None))
+
+    monkeypatch.setattr("callbacks.metrics_file.MetricsFile.sync", sync)
+    train(tmp_path, 4)
+    assert seen == [(2, None), (4, 2), (4, 4)]
+
+
 def test_what_a_checkpoint_holds(tmp_path):
     train(tmp_path, 5)
     kept = files.folders(folder(tmp_path) / "checkpoints")
@@ -147,7 +159,8 @@ def test_probe_and_samples_leave_training_untouched(tmp_path):
     assert {"perf/first_chunk_s", "perf/probe_s", "perf/chunk_budget_s"} <= set(rows[4])
     assert rows[0]["pointer/constant_rate_error"] == 2.0
     samples = sorted(p.name for p in (folder(tmp_path / "watched") / "samples").iterdir())
-    assert samples == ["pointer_step_00000000.png", "pointer_step_00000005.png", "step_00000005_s_1.mp4"]
+    assert samples == [*(f"playback_step_0000000{step}.svg" for step in (2, 4, 5)), "pointer_step_00000000.png",
+                       "pointer_step_00000005.png", "step_00000005_s_1.mp4"]
 
 
 def test_sample_has_sound_and_panels_side_by_side(tmp_path):

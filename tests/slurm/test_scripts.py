@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -106,3 +107,32 @@ def test_a_member_of_a_sweep_has_settings_of_its_own(tools: Path) -> None:
     said = (tools / "srun.said").read_text().splitlines()
     assert said[-4:] == ["name=m-1", "preset=tiny", "dmd.critic.lr=0.0002", "dmd.generator.betas=[0.0, 0.9]"]
     assert job(tools, "name=m", f"members={members}") != 0  # no array, no member
+
+
+PYTHON = """case "$1" in
+pipelines/sweep.py) echo "dmd s 3 $TOOLS" ;;
+*) echo "$*" >> "$TOOLS/python.said"
+    case "$*" in *name=s-"$FAILS"*) exit "$CODE" ;; esac ;;
+esac
+"""
+
+
+@pytest.mark.parametrize(("fails", "code", "ran", "wanted"), [
+    ("none", 0, [0, 1, 2], 0), ("1", 1, [0, 1, 2], 1), ("1", 3, [0, 1], 3)])
+def test_a_sweep_without_slurm_runs_its_members_in_turn(tmp_path: Path, fails: str, code: int, ran: list[int],
+                                                        wanted: int) -> None:
+    for folder in ("bin", "members", "path"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "bin/python").write_text(f"#!/bin/sh\n{PYTHON}")
+    (tmp_path / "bin/python").chmod(0o755)
+    (tmp_path / "path/dirname").symlink_to(shutil.which("dirname") or "")  # all that it needs, and no sbatch
+    for number in range(3):
+        (tmp_path / f"members/{number}").write_text(f"dmd.critic.lr={number}\n")
+    done = subprocess.run(
+        [shutil.which("bash") or "", str(CHECKOUT / "slurm/sweep.sh"), "any.yaml", "preset=tiny", "name=mine"],
+        env={"PATH": str(tmp_path / "path"), "TOOLS": str(tmp_path), "STREAMCHAR_VENV": str(tmp_path), "FAILS": fails,
+             "CODE": str(code), "STREAMCHAR_SITE": "none"}, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == wanted, done.stderr
+    assert (tmp_path / "python.said").read_text().splitlines() == [
+        f"pipelines/run.py stage=dmd preset=tiny name=s-{i} dmd.critic.lr={i}" for i in ran]
+    assert ("failed: s-1" in done.stderr) == (wanted == 1)

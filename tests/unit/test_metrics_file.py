@@ -19,6 +19,20 @@ def test_one_row_per_step_whoever_logs(tmp_path):
     assert rows[0]["time"] > 1.7e9
 
 
+def test_the_disk_is_waited_for_once_for_many_rows(tmp_path, monkeypatch):
+    waited = []
+    monkeypatch.setattr("callbacks.metrics_file.os.fsync", waited.append)
+    logger = MetricsFile(tmp_path / "metrics.jsonl")
+    for step in (1, 2, 3):
+        logger.log_metrics({"train/loss": 1.0}, step)
+    assert [row["step"] for row in read_rows(logger.path)] == [1, 2] and not waited
+    logger.sync()
+    logger.sync()
+    assert len(waited) == 1
+    logger.finish("FINISHED")
+    assert len(waited) == 2 and [row["step"] for row in read_rows(logger.path)] == [1, 2, 3]
+
+
 def test_cut_after_drops_later_rows_and_half_lines(tmp_path):
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"step": 1}\n{"step": 2}\n{"step": 3}\n{"step": 4, "trai')

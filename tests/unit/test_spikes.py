@@ -7,7 +7,19 @@ import pytest
 import torch
 
 from callbacks.spikes import ENOUGH, Spikes, spike_score
+from callbacks.step_logger import StepLogger
 from tests.integration.test_stage_modules import Data, build
+
+
+class Rows(StepLogger):
+    """Keeps them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[tuple[int, dict[str, float]]] = []
+
+    def write(self, step: int, row: dict[str, float]) -> None:
+        self.found.append((step, row))
 
 
 def test_the_score_is_robust_and_in_standard_deviations() -> None:
@@ -18,12 +30,7 @@ def test_the_score_is_robust_and_in_standard_deviations() -> None:
 
 
 def test_a_provoked_spike_of_loss_and_gradient_is_logged_once() -> None:
-    spikes, logged = Spikes(), []
-
-    class Listener(L.Callback):
-        def on_train_batch_end(self, trainer, *_):
-            found = {name: float(value) for name, value in trainer.callback_metrics.items() if "spike" in name}
-            logged.extend([found] if found else [])
+    spikes, rows = Spikes(), Rows()
 
     module, data = build("teacher"), Data("teacher")
     good, at = data.batch, ENOUGH + 2
@@ -35,11 +42,14 @@ def test_a_provoked_spike_of_loss_and_gradient_is_logged_once() -> None:
         return made
 
     data.batch = batch  # type: ignore[method-assign]
-    trainer = L.Trainer(max_steps=at + 2, accelerator="cpu", logger=False, enable_checkpointing=False, devices=1,
+    trainer = L.Trainer(max_steps=at + 2, accelerator="cpu", logger=rows, enable_checkpointing=False, devices=1,
                         enable_progress_bar=False, enable_model_summary=False, limit_val_batches=0,
-                        callbacks=[spikes, Listener()],
-                        log_every_n_steps=1)
+                        callbacks=[spikes], log_every_n_steps=1)
+    rows.attach(trainer)
     trainer.fit(module, data)
+    rows.flush()
+    assert [step for step, row in rows.found if "train/loss" in row] == list(range(1, at + 3))
+    logged = [row for _, row in rows.found if "stability/spike_loss" in row]
     assert len(logged) == 4  # from the 17th step on
     for name in ("stability/spike_loss", "stability/spike_grad"):
         scores = [figures[name] for figures in logged]
