@@ -60,7 +60,7 @@ class MatchingModule(StageModule):
         if stage.trajectory.steps:
             self.role_modules["trajectory"] = [(self.student, 1.0)]
             self.role_options["trajectory"] = stage.trajectory.optimizer
-        # The student is never guided, and its critic neither: their null conditions stay as they are.
+        # The student's denoiser is never guided, and its critic neither: their null conditions stay as they are.
         for model in (self.student, critic):
             model.null_condition.requires_grad_(False)
         self.plan = student_plan(character.diffusion)

@@ -31,6 +31,7 @@ from pipelines.origins import (
 from pipelines.roles import begin_roles, check_latents, check_size, load_role, student_spec
 from pipelines.run_directory import RunDirectory
 from pipelines.trained_null import check_null
+from pipelines.trained_sampling import trained_sampling
 from streamchar.codecs.store import Codecs, load_codec
 from streamchar.errors import InputError
 from streamchar.evaluation.mouth import MouthDetector
@@ -138,7 +139,11 @@ def load_character(directory: RunDirectory, cfg: RunConfig, from_stage: str = "a
     spec = model_spec(cfg, codecs)
     few_step = (stage != "teacher" if export is None else export.few_step) and role != "teacher"
     which = "trained" if role == "student" else "ema"
-    if not few_step or cfg.diffusion.few_step_guidance != 1.0:
+    if export is not None and export.few_step and role == "teacher":
+        raise InputError(f"init={cfg.init} is a distilled model: there is no teacher in it")
+    if few_step:
+        spec = replace(spec, diffusion=trained_sampling(spec.diffusion, directory, stage, export))
+    if not few_step or spec.diffusion.few_step_guidance != 1.0:
         check_null(cfg, directory, ("orchestrator", "teacher"))
     denoiser = (load_teacher(cfg, spec, directory, which) if export is not None or not few_step
                 else load_role(cfg, student_spec(cfg, spec), directory, stage, "student", which))

@@ -35,6 +35,14 @@ def reads(stage: str) -> tuple[str, ...]:
     return _DEPENDS[stage]
 
 
+def read_of_diffusion(values: dict[str, Any], stage: str) -> dict[str, Any]:
+    """The diffusion settings without what ``stage`` does not read: ``few_step_guidance`` is a student's alone. At 1 it
+    changes nothing and stays out for students too, so that runs made before there was such a setting stay valid.
+    """
+    read = stage in ("dmd", "rollout") and values["few_step_guidance"] != 1.0
+    return {k: v for k, v in values.items() if read or k != "few_step_guidance"}
+
+
 def digest(run: RunDirectory, stage: str, cfg: RunConfig) -> str:
     """Hash of the settings that ``stage`` reads, and of what it takes from an exported character."""
     values = {}
@@ -43,7 +51,7 @@ def digest(run: RunDirectory, stage: str, cfg: RunConfig) -> str:
             at: Any = asdict(cfg)
             for part in path.split("."):
                 at = at[part]
-            values[path] = at
+            values[path] = read_of_diffusion(at, stage) if path == "diffusion" else at
     if cfg.init:
         from pipelines.origins import identity  # loads torch
 

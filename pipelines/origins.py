@@ -202,7 +202,12 @@ def _null(cfg: RunConfig, export: Exported, stages: list[str]) -> list[str]:
     """Distillation leads the teacher away from a null, which must be the one that it was trained for."""
     here, there = cfg.diffusion, export.spec.diffusion
     guided = here.guidance_video != 1.0 or here.guidance_audio != 1.0
-    if "teacher" in stages or not guided or here.guidance_null == there.guidance_null:
+    if "teacher" in stages:
+        return []
+    if here.few_step_guidance != 1.0 and not there.needs_untold and not export.few_step:
+        return [f"diffusion.few_step_guidance={here.few_step_guidance:g} leads away from c_a without text, which the "
+                "export never learnt (its guidance_null is condition): set diffusion.few_step_guidance=1"]
+    if not guided or here.guidance_null == there.guidance_null:
         return []
     return [f"diffusion.guidance_null={there.guidance_null} in the export, {here.guidance_null} here: it was trained "
             "for the former"]

@@ -165,15 +165,14 @@ def _roles(cfg: RunConfig) -> list[str]:
 def unseen_null(diffusion: DiffusionConfig, stage: str, drops: DropConfig) -> str:
     """What a stage's drops lack for guidance away from the null; empty where nothing is missing."""
     guided = diffusion.guidance_video != 1.0 or diffusion.guidance_audio != 1.0
+    found = []
     if diffusion.needs_untold and not drops.text:
-        by, missing = ("guidance_null=text" if diffusion.text_null
-                       else f"few_step_guidance={diffusion.few_step_guidance:g}"), "text"
-    elif guided and not diffusion.text_null and stage == "teacher" and not drops.condition:
-        by, missing = "guidance_null=condition", "condition"
-    else:
-        return ""
-    return (f"diffusion.{by}: training must drop it sometimes, but stages.{stage}.drops.{missing} is 0 "
-            "(0.1 is usual)")
+        found.append(("guidance_null=text" if diffusion.text_null
+                      else f"few_step_guidance={diffusion.few_step_guidance:g}", "text"))
+    if guided and not diffusion.text_null and stage == "teacher" and not drops.condition:
+        found.append(("guidance_null=condition", "condition"))
+    return "; ".join(f"diffusion.{by}: training must drop it sometimes, but stages.{stage}.drops.{missing} is 0 "
+                     "(0.1 is usual)" for by, missing in found)
 
 
 def _sizes(cfg: RunConfig) -> list[str]:

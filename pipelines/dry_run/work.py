@@ -100,7 +100,8 @@ def _single(cfg: RunConfig, shape: Geometry, turns: float) -> Work:
     prefix, block = _student_orchestrator(cfg, shape)
     student, steps = costs(cfg, shape, "dmd", "student"), len(cfg.diffusion.few_steps)
     before = (steps - 1) / 2
-    learning = student.run(before) + student.learn() + Work(frozen=(before + 1) * block)
+    told, _ = _orchestrator(cfg, shape)  # one prefix serves both; that without text, if any, is made for each
+    learning = student.run(before) + student.learn() + Work(frozen=(before + 1) * block + prefix - told)
     watched = student.run(before + 1) + Work(frozen=(before + 1) * block)
     return watched + learning * turns + Work(frozen=prefix)
 

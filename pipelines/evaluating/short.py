@@ -77,7 +77,8 @@ def short_protocol(cfg: RunConfig, directory: RunDirectory, bar: Progress) -> Re
         "new sentences": sum(s.new for s in subjects) // options.seeds, "seeds": options.seeds, "seed": options.seed,
         "precision": options.precision,
         "guidance": f"{character.diffusion.guidance_video:g} / {character.diffusion.guidance_audio:g} away from "
-                    f"{character.diffusion.guidance_null}",
+                    f"{character.diffusion.guidance_null}"
+                    + (f", the student's condition by {main.plan.guidance_condition:g}" if character.few_step else ""),
         "frames per chunk": clock.chunk_frames, "fps": clock.fps})
     for speaker in speakers:
         generate(speaker, subjects, options.seconds, options.seed, bar)

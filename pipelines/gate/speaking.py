@@ -72,7 +72,7 @@ def speak_together(condition: Condition, clips: list[GateClip], character: Chara
         vector = null if condition.mute == "null" else torch.zeros_like(null)
         character = replace(character, orchestrator=MutedOrchestrator(character.orchestrator, vector))
         # away from the null branch leads nowhere now
-        plan = replace(plan, guidance_video=1.0, guidance_audio=1.0, text_null=False)
+        plan = replace(plan, guidance_video=1.0, guidance_audio=1.0, text_null=False, guidance_condition=1.0)
     seconds = chunk_limit(clips, character) * float(character.clock.chunk_seconds)
     condition.takes, _, _ = speak(character, batch, plan, seconds, seed, step)
     condition.seconds = time.perf_counter() - began

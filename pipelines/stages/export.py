@@ -31,7 +31,8 @@ def run(cfg: RunConfig, directory: RunDirectory) -> None:
     stage, role = trained_stage(directory, cfg.export.from_stage), cfg.export.role
     out = Path(cfg.export.out) if cfg.export.out else directory.stage("export")
     character = load_character(directory, cfg, stage, role)
-    spec = replace(model_spec(cfg, load_codecs(directory)), denoiser=character.denoiser.config)
+    spec = replace(model_spec(cfg, load_codecs(directory)), denoiser=character.denoiser.config,
+                   diffusion=character.diffusion)
     spec.extra = {"run": cfg.name, "preset": cfg.preset, "stage": stage, "role": role}
     card = model_card(directory, stage, role, character, spec, out.name, cfg.export.dtype)
     spec.denoiser = replace(spec.denoiser, pretrained=None)  # all its weights are in the export

@@ -128,6 +128,16 @@ def test_an_export_is_judged_itself_where_the_run_has_no_model(root: Path, tmp_p
     assert speaker.column == ("student" if few else "teacher") and not beside
     assert same(speaker.character.denoiser, of_export(root, "denoiser"))
     assert same(speaker.character.orchestrator, of_export(root, "orchestrator"))
+    cfg.diffusion.few_step_guidance = 4.0  # of the run; the export's student knows 1
+    cfg.stages.orchestrator.drops.text = cfg.stages.teacher.drops.text = 0.1
+    if few:
+        assert load_character(directory, cfg).diffusion.few_step_guidance == 1.0
+        with pytest.raises(InputError, match="no teacher in it"):
+            load_character(directory, cfg, role="teacher")
+    else:
+        with pytest.raises(InputError, match="never learnt"):
+            check_inputs(cfg, directory)
+    cfg.diffusion.few_step_guidance = 1.0
     cfg.evaluate.from_stage = "teacher"
     with pytest.raises(InputError, match="stage=teacher"):
         check_inputs(cfg, directory)
