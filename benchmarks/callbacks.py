@@ -96,14 +96,11 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=6, help="how often every arm has its turn")
     parser.add_argument("--block", type=int, default=30, help="steps of a turn, a multiple of ten")
     given = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        server = TrackingServer(Path(folder))
-        server.start()
-        try:
-            server.wait()
-            measure(given, Path(folder) / "runs", server)
-        finally:
-            server.stop()
+    if given.rounds < 1 or given.block < 20 or given.block % 10:
+        parser.error(f"--rounds {given.rounds} --block {given.block}: give at least 1 round, and as a block a multiple "
+                     "of ten from 20 on, for the first steps of each turn are left out")
+    with tempfile.TemporaryDirectory() as folder, TrackingServer(Path(folder)) as server:
+        measure(given, Path(folder) / "runs", server)
     return 0
 
 

@@ -84,14 +84,8 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=4, help="how often the server goes away")
     parser.add_argument("--seconds", type=float, default=60.0, help="how long it is there, and how long it is away")
     given = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        server = TrackingServer(Path(folder))
-        server.start()
-        try:
-            server.wait()
-            return measure(given, Path(folder) / "runs", server)
-        finally:
-            server.stop()
+    with tempfile.TemporaryDirectory() as folder, TrackingServer(Path(folder)) as server:
+        return measure(given, Path(folder) / "runs", server)
 
 
 def measure(given: argparse.Namespace, root: Path, server: TrackingServer) -> int:

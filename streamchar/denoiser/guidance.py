@@ -32,7 +32,8 @@ def guided_velocity(denoiser: Denoiser, noisy: Latents, sigma: Tensor, c_a: Tens
 def guided_condition(c_a: Tensor, c_null: Tensor, weight: float) -> Tensor:
     """``c_a + (w - 1)(c_a - c_null)`` [ours]: the same direction before the denoiser, which then runs one branch.
 
-    The noisy sound's velocity is close to linear in ``c_a``, so this comes near to guiding that; what is missing a
-    student learns, and a student whose orchestrator is frozen can learn it only from here.
+    It comes near to guiding the velocity (an undistilled teacher in four steps: 24.4 % word errors so, 23.2 % guided,
+    docs/training.md). What is missing a student learns, and one whose orchestrator is frozen can learn it only from
+    here. Pictures hear the same ``c_a``, whatever ``guidance_video`` is.
     """
     return c_a + (weight - 1) * (c_a - c_null)
