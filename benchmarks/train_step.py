@@ -6,9 +6,10 @@
 Models of the preset's size with random weights learn on random latents, so that torch and transformers are all it
 needs. A teacher step is the joint objective without the pointer's pass (denoiser and orchestrator learn); a dmd step
 updates student and critic, as each fifth iteration does, ``critic`` the critic alone, as the others do. Useful FLOPs
-are counted by torch on one step without recomputed activations (forward and backward, multiply-add = 2). The peak is
-that of a large matrix product of the same type in the same process. On a GPU one more step is made with every host
-synchronisation forbidden; the first is told with its place, and is a failure unless ``--allow-sync``.
+are counted by torch on the step of one sample without recomputed activations (forward and backward, multiply-add = 2),
+times the batch. The peak is that of a large matrix product of the same type in the same process. On a GPU one more step
+is made with every host synchronisation forbidden; the first is told with its place, and is a failure unless
+``--allow-sync``.
 """
 
 from __future__ import annotations
@@ -292,8 +293,8 @@ def main() -> int:
           f"| TFLOP a step | TFLOP/s | share of the peak | memory, GiB | host waits for |\n{'|---' * 8}|")
     for name in options.step or ("teacher", "dmd", "critic"):
         setting = Setting(device, options.batch, options.compile, options.activations, dtype)
-        # Counted before the timed models are there, and given back: two sets need more than one card has.
-        flops = count_flops(Step(name, spec, grid, setting.plain()))
+        # Of one sample, before the timed models are there, and given back: what is eager keeps more than the card has.
+        flops = options.batch * count_flops(Step(name, spec, grid, replace(setting.plain(), batch=1)))
         forget(device)
         step = Step(name, spec, grid, setting)
         each = seconds_each(step.run, options.steps, device)
