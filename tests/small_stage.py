@@ -21,7 +21,14 @@ from torch.utils.data import DataLoader, IterableDataset
 from callbacks.config import CallbackConfig, TrackingConfig
 from callbacks.step_logger import StepLogger
 from lightning_modules import optimizers
-from lightning_modules.config import DmdStage, OptimizerConfig, OrchestratorStage, RolloutStage, TeacherStage
+from lightning_modules.config import (
+    DmdStage,
+    OptimizerConfig,
+    OrchestratorStage,
+    RolloutStage,
+    TeacherStage,
+    TrajectoryConfig,
+)
 from lightning_modules.dmd_module import DmdModule
 from lightning_modules.orchestrator_module import OrchestratorModule
 from lightning_modules.rollout_module import RolloutModule
@@ -112,10 +119,17 @@ class SmallData(L.LightningDataModule):
 LORA = AdapterConfig(rank=4, alpha=8.0)
 
 
-def build(stage: str, steps: int, kind: str, roles: str = "full", denoisers: list[Denoiser] | None = None
-          ) -> StageModule:
-    """The stage's module around tiny models; ``denoisers``: student, teacher and critic in place of equal ones."""
+def build(stage: str, steps: int, kind: str, roles: str = "full", denoisers: list[Denoiser] | None = None,
+          guidance: float = 1.0, start: int = 0) -> StageModule:
+    """The stage's module around tiny models.
+
+    Args:
+        denoisers: student, teacher and critic in place of equal ones.
+        guidance: of the condition that the student hears.
+        start: iterations of the student's start on the teacher's trajectories.
+    """
     character, rate = tiny.character(), OptimizerConfig(kind=kind, lr=1e-3)
+    character.diffusion.few_step_guidance = guidance
     if stage == "orchestrator":
         return OrchestratorModule(character.orchestrator, OrchestratorStage(steps=steps, optimizer=rate),
                                   character.diffusion, 0)
@@ -127,7 +141,8 @@ def build(stage: str, steps: int, kind: str, roles: str = "full", denoisers: lis
     student, teacher, critic = denoisers or (student, teacher, critic)
     character = replace(character, denoiser=student)
     common = {"steps": steps, "roles": roles, "lora": LORA, "critic": rate, "critic_per_generator": 2,
-              "generator": OptimizerConfig(lr=1e-3, betas=[0.0, 0.999])}
+              "generator": OptimizerConfig(lr=1e-3, betas=[0.0, 0.999]), "generator_from": start,
+              "trajectory": TrajectoryConfig(steps=start, teacher_steps=3, optimizer=OptimizerConfig(lr=1e-3))}
     if stage == "dmd":
         return DmdModule(character, teacher, critic, DmdStage(**common), 0)
     return RolloutModule(character, teacher, critic, RolloutStage(
@@ -136,17 +151,18 @@ def build(stage: str, steps: int, kind: str, roles: str = "full", denoisers: lis
 
 def train(root: Path, stage: str, steps: int, kind: str = "adamw", loggers: Sequence[StepLogger] = (),
           pairs: int = 1, roles: str = "full", made: dict[str, Any] | None = None,
-          denoisers: list[Denoiser] | None = None, accumulate: int = 1, **trainer: Any) -> bool:
+          denoisers: list[Denoiser] | None = None, accumulate: int = 1, guidance: float = 1.0, start: int = 0,
+          **trainer: Any) -> bool:
     """Train ``root/run/STAGE`` to ``steps`` or go on with it; whether it is complete."""
     folder = root / "run" / stage
     folder.mkdir(parents=True, exist_ok=True)
     cfg = TrainerConfig(**{"log_every": 1, "val_every": 4, "ckpt_every": 2, "accelerator": "cpu", "threads": 1,
                            **trainer})
     settings = {"seed": 0} | (made or {})
-    start = find_start(folder / "checkpoints", cfg.resume, settings)
+    begin = find_start(folder / "checkpoints", cfg.resume, settings)
     callbacks = CallbackConfig(TrackingConfig("off", "", finish_s=60), pointer=False, samples_every=0, probe_every=0)
-    job = Fit(stage, folder, steps, cfg, callbacks, (0.5, 0), start, {"settings": settings, "config": "seed: 0\n"})
-    module = build(stage, 8, kind, roles, denoisers)
+    job = Fit(stage, folder, steps, cfg, callbacks, (0.5, 0), begin, {"settings": settings, "config": "seed: 0\n"})
+    module = build(stage, 8, kind, roles, denoisers, guidance, start)
     module.stage.accumulate = accumulate
     return fit(job, module, SmallData(stage, pairs), loggers)
 
