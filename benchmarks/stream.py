@@ -44,13 +44,13 @@ from benchmarks.stream_parts import (  # noqa: E402
     missing,
     peer_steps,
     random_character,
-    random_streams,
     spec_of,
     video_decoder,
 )
 from benchmarks.train_step import hardware, peak  # noqa: E402
 from streamchar.diffusion.noise import NoiseKey  # noqa: E402
 from streamchar.hub.model_spec import ModelSpec  # noqa: E402
+from streamchar.hub.random_batches import random_streams  # noqa: E402
 from streamchar.rollout.character import Character  # noqa: E402
 from streamchar.rollout.denoise import start_noise  # noqa: E402
 from streamchar.rollout.plan import student_plan  # noqa: E402

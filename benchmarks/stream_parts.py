@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import zlib
 from dataclasses import replace
 from typing import Any
 
@@ -16,8 +15,8 @@ from streamchar.codecs.pca_video import PcaVideoCodec
 from streamchar.codecs.protocol import AudioCodec, VideoCodec
 from streamchar.codecs.tae import LATENT, tae_decoder
 from streamchar.hub.model_spec import ModelSpec
+from streamchar.hub.random_batches import CountedUnits
 from streamchar.rollout.character import Character
-from streamchar.types import RolloutBatch
 from streamchar.window import WindowConfig
 
 STRIDE = 16
@@ -48,16 +47,6 @@ def grid_of(preset: str, size: str) -> tuple[int, int]:
     """Height and width of the video latents."""
     stride = PcaVideoCodec.spatial_stride if preset == "tiny" else STRIDE
     return SIZES[size][0] // stride, SIZES[size][1] // stride
-
-
-class CountedUnits:
-    """One unit per word, its id a checksum: the benchmark needs no tokenizer's files."""
-
-    def __init__(self, width: int, vocabulary: int) -> None:
-        self.width, self.vocabulary = width, vocabulary
-
-    def encode(self, word: str) -> list[list[int]]:
-        return [[zlib.crc32(f"{word}{i}".encode()) % self.vocabulary + 1 for i in range(self.width)]]
 
 
 class TinyDecoder(nn.Module):
@@ -150,29 +139,8 @@ def random_character(spec: ModelSpec, decoder: VideoCodec, device: torch.device,
         denoiser, orchestrator = spec.build_denoiser(), spec.build_orchestrator(load_llm=False)
     for model in (denoiser, orchestrator):
         model.eval().requires_grad_(False)
-    width = spec.orchestrator.word_width if spec.orchestrator.tokenizer == "spelled" else 1
-    units = CountedUnits(width, 36 if width > 1 else spec.orchestrator.vocabulary - 1)
-    return Character(denoiser, orchestrator, spec.clock, spec.window, units, spec.diffusion, spec.size,
+    return Character(denoiser, orchestrator, spec.clock, spec.window, CountedUnits.of(spec), spec.diffusion, spec.size,
                      decoder, sound_codec(sound, spec, device), few_step=True)
-
-
-def random_streams(spec: ModelSpec, grid: tuple[int, int], streams: int, words: int) -> RolloutBatch:
-    """Streams to begin, of ``words`` words each, from random pictures and voices."""
-    g = torch.Generator().manual_seed(0)
-    clock, window, d = spec.clock, spec.window, spec.denoiser
-    recent, anchor = window.recent_latents(clock), window.anchor_latents(clock)
-
-    def video(frames: int) -> Tensor:
-        return torch.randn(streams, d.video_channels, frames, *grid, generator=g)
-
-    return RolloutBatch(
-        ref=video(1), anchor=torch.randn(streams, anchor, d.audio_channels, generator=g),
-        anchor_mask=torch.ones(streams, anchor, dtype=torch.bool),
-        words=[[f"word{i}" for i in range(words)] for _ in range(streams)],
-        has_start=torch.zeros(streams, dtype=torch.bool), start_motion=video(window.motion_latents),
-        start_sink=video(window.sink_latents), start_audio=torch.zeros(streams, recent, d.audio_channels),
-        start_audio_mask=torch.zeros(streams, recent, dtype=torch.bool), start_spoken=[[] for _ in range(streams)],
-        start_cursor=torch.zeros(streams), index=torch.arange(streams), keys=[f"s{i}" for i in range(streams)])
 
 
 def peer_steps(spec: ModelSpec, grid: tuple[int, int], device: torch.device, context: bool) -> Any:

@@ -5,11 +5,11 @@
 
 Models of the preset's size with random weights learn on random latents, so that torch and transformers are all it
 needs. A teacher step is the joint objective without the pointer's pass (denoiser and orchestrator learn); a dmd step
-updates student and critic, as each fifth iteration does, ``critic`` the critic alone, as the others do. Useful FLOPs
-are counted by torch on the step of one sample without recomputed activations (forward and backward, multiply-add = 2),
-times the batch. The peak is that of a large matrix product of the same type in the same process. On a GPU one more step
-is made with every host synchronisation forbidden; the first is told with its place, and is a failure unless
-``--allow-sync``.
+updates student and critic, as each fifth iteration does, ``critic`` the critic alone, as the others do; ``rollout``
+updates both after fresh streams were rolled two chunks on (as many as Stage II begins with). Useful FLOPs are counted by
+torch on the step of one sample without recomputed activations (forward and backward, multiply-add = 2), times the batch.
+The peak is that of a large matrix product of the same type in the same process. On a GPU one more step is made with
+every host synchronisation forbidden; the first is told with its place, and is a failure unless ``--allow-sync``.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from typing import Any
 from unittest.mock import patch
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -42,15 +42,18 @@ from streamchar.diffusion.noise import NoiseKey  # noqa: E402
 from streamchar.distributed.activations import checkpoint_activations  # noqa: E402
 from streamchar.distributed.compiling import compile_parts  # noqa: E402
 from streamchar.hub.model_spec import ModelSpec  # noqa: E402
-from streamchar.hub.random_batches import random_chunks  # noqa: E402
+from streamchar.hub.random_batches import CountedUnits, random_chunks, random_streams  # noqa: E402
 from streamchar.nn import attention  # noqa: E402
 from streamchar.objectives.distribution_matching import critic_losses, generator_losses, renoise  # noqa: E402
 from streamchar.objectives.drops import DropConfig  # noqa: E402
 from streamchar.objectives.joint import joint_losses  # noqa: E402
 from streamchar.orchestrator.config import OrchestratorConfig  # noqa: E402
+from streamchar.orchestrator.model import Prefix  # noqa: E402
+from streamchar.rollout.character import Character  # noqa: E402
+from streamchar.rollout.chunk_loop import generate_chunk  # noqa: E402
 from streamchar.rollout.denoise import denoise_chunk  # noqa: E402
 from streamchar.rollout.plan import student_plan  # noqa: E402
-from streamchar.types import ChunkBatch  # noqa: E402
+from streamchar.types import ChunkBatch, Conditions, Latents  # noqa: E402
 from streamchar.window import WindowConfig  # noqa: E402
 
 PRESETS = {
@@ -69,6 +72,8 @@ PRESETS = {
 """Sizes as in ``conf/preset/`` with the channels of the codecs, and the side of the latent grid."""
 
 EXIT_STEP = 1
+CHUNKS, WORDS = 2, 40
+"""Of a rollout: chunks, and words of a stream's transcript, which outlast them."""
 
 
 @dataclass
@@ -115,11 +120,12 @@ class Step:
         self.optimizers = {m: torch.optim.AdamW(
             [p for p in m.parameters() if p.requires_grad], lr=1e-5, fused=True) for m in trained}
         self.batch = random_chunks(spec, setting.batch, grid).to(setting.device)
+        self.streams = random_streams(spec, (grid, grid), setting.batch, WORDS).to(setting.device)
         self.plan = student_plan(spec.diffusion)
 
     def run(self, number: int) -> None:
         """Iteration ``number``."""
-        {"teacher": self.teach, "dmd": self.match, "critic": self.criticise}[self.name](number)
+        {"teacher": self.teach, "dmd": self.match, "critic": self.criticise, "rollout": self.roll}[self.name](number)
 
     def key(self, number: int, role: str) -> NoiseKey:
         """Counted noise; the samples' numbers are known on the host."""
@@ -149,24 +155,50 @@ class Step:
                 prefix = self.orchestrator.prefix(c)
             out = denoise_chunk(self.student, self.orchestrator, c, prefix, self.plan, key, EXIT_STEP,
                                 stop_at_exit=True)
-            assert out.exit is not None
-            scored = renoise(out.exit, self.orchestrator, prefix, key, self.spec.diffusion)
-            losses = generator_losses(out.exit, scored, self.teacher, self.critic, c, self.batch.audio_weight,
-                                      self.spec.diffusion)
-            loss = (losses.video + losses.audio).mean()
-        loss.backward()
-        self.update(self.student)
+        self.student_learns(out.exit, prefix, c, self.batch.audio_weight, number)
         self.criticise(number)
 
     def criticise(self, number: int) -> None:
+        """The critic's update, on a sample of its own."""
         key, c = self.key(number, "critic"), self.batch.conditions
+        with self.setting.autocast(), torch.no_grad():
+            prefix = self.orchestrator.prefix(c)
+            sample = denoise_chunk(self.student, self.orchestrator, c, prefix, self.plan, key, EXIT_STEP,
+                                   stop_at_exit=True).final
+        self.critic_learns(sample, prefix, c, self.batch.audio_weight, number)
+
+    def roll(self, number: int) -> None:
+        """Both updates, on the last chunk of a rollout."""
+        spec = self.spec
+        who = Character(self.student, self.orchestrator, spec.clock, spec.window, CountedUnits.of(spec), spec.diffusion,
+                        spec.size, few_step=True)
+        memory = who.start(self.streams)
         with self.setting.autocast():
-            with torch.no_grad():
-                prefix = self.orchestrator.prefix(c)
-                sample = denoise_chunk(self.student, self.orchestrator, c, prefix, self.plan, key, EXIT_STEP,
-                                       stop_at_exit=True).final
-            scored = renoise(sample, self.orchestrator, prefix, key, self.spec.diffusion)
-            losses = critic_losses(self.critic, sample, scored, c, self.batch.audio_weight)
+            for chunk in range(CHUNKS):
+                made = generate_chunk(who, memory, self.plan, EXIT_STEP, exit_grad=chunk == CHUNKS - 1,
+                                      iteration=number, role="rollout")
+        assert made.exit is not None
+        weight = self.batch.audio_weight.new_zeros(made.exit.audio.shape[:2])
+        weight[:, :made.audio_owned] = 1
+        self.student_learns(made.exit, made.prefix, made.conditions, weight, number)
+        self.critic_learns(made.latents, made.prefix, made.conditions, weight, number)
+
+    def student_learns(self, sample: Latents | None, prefix: Prefix, c: Conditions, weight: Tensor, number: int
+                       ) -> None:
+        """An update of the student, scored by teacher and critic."""
+        assert sample is not None
+        with self.setting.autocast():
+            scored = renoise(sample, self.orchestrator, prefix, self.key(number, "generator"), self.spec.diffusion)
+            losses = generator_losses(sample, scored, self.teacher, self.critic, c, weight, self.spec.diffusion)
+            loss = (losses.video + losses.audio).mean()
+        loss.backward()
+        self.update(self.student)
+
+    def critic_learns(self, sample: Latents, prefix: Prefix, c: Conditions, weight: Tensor, number: int) -> None:
+        """An update of the critic."""
+        with self.setting.autocast():
+            scored = renoise(sample, self.orchestrator, prefix, self.key(number, "critic"), self.spec.diffusion)
+            losses = critic_losses(self.critic, sample, scored, c, weight)
             loss = (losses.video + losses.audio).mean()
         loss.backward()
         self.update(self.critic)
@@ -251,8 +283,8 @@ def arguments() -> argparse.Namespace:
     gpu = torch.cuda.is_available()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--preset", choices=PRESETS, default="1b" if gpu else "tiny")
-    parser.add_argument("--step", choices=("teacher", "dmd", "critic"), action="append",
-                        help="teacher; dmd: student and critic; critic alone (default: all)")
+    parser.add_argument("--step", choices=("teacher", "dmd", "critic", "rollout"), action="append",
+                        help="teacher; dmd: student and critic; critic alone; rollout (default: the first three)")
     parser.add_argument("--batch", type=int, default=2, help="samples of one step")
     parser.add_argument("--steps", type=int, default=10, help="timed steps")
     parser.add_argument("--device", default="cuda" if gpu else "cpu")

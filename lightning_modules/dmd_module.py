@@ -33,8 +33,8 @@ class DmdModule(MatchingModule):
         values: dict[str, Any] = {"train/exit_step": float(exit_step)}
         for part in micro_batches(batch, self.stage.accumulate):
             share = len(part) / len(batch)
-            conditions, prefix = self.conditions(part)
-            loss, figures = self.trajectory_backward(conditions, prefix, part.target, part.audio_weight,
+            conditions, prefix, untold = self.conditions(part)
+            loss, figures = self.trajectory_backward(conditions, prefix, untold, part.target, part.audio_weight,
                                                      self.key(part.index, "trajectory"), exit_step, share)
             total, values = total + loss * share, values | figures
         self.finish_trajectory(total, values, batch.keys)
@@ -47,24 +47,26 @@ class DmdModule(MatchingModule):
         values: dict[str, Any] = {"train/exit_step": float(exit_step)}
         for part in micro_batches(batch, self.stage.accumulate):
             share = len(part) / len(batch)
-            conditions, prefix = self.conditions(part)
+            conditions, prefix, untold = self.conditions(part)
             if generator is not None:
                 key = self.key(part.index, "generator")
                 with at_work("the student's forward pass"):
                     out = denoise_chunk(self.student, self.orchestrator, conditions, prefix, self.plan, key, exit_step,
-                                        stop_at_exit=True)
-                loss, figures = self.generator_backward(out.exit, prefix, conditions, part.audio_weight, key, share)
+                                        stop_at_exit=True, untold=untold)
+                loss, figures = self.generator_backward(out.exit, prefix, untold, conditions, part.audio_weight, key,
+                                                        share)
                 generator, values = generator + loss * share, values | figures
             key = self.key(part.index, "critic")
             with at_work("the student's steps for the critic"), torch.no_grad():
                 out = denoise_chunk(self.student, self.orchestrator, conditions, prefix, self.plan, key, exit_step,
-                                    stop_at_exit=True)
+                                    stop_at_exit=True, untold=untold)
             loss, figures = self.critic_backward(out.final, prefix, conditions, part.audio_weight, key, share)
             critic, values = critic + loss * share, values | figures
         self.finish(generator, critic, values, batch.keys)
 
     @torch.no_grad()
-    def conditions(self, part: ChunkBatch) -> tuple[Conditions, Prefix]:
-        """What student, teacher and critic all see."""
+    def conditions(self, part: ChunkBatch) -> tuple[Conditions, Prefix, Prefix | None]:
+        """What student, teacher and critic all see, and the prefix without text where the student hears that too."""
         conditions = perturb(part.conditions, self.key(part.index, "drops"), self.options.drops)
-        return conditions, self.orchestrator.prefix(conditions)
+        untold = self.orchestrator.untold_prefix(conditions) if self.plan.needs_untold else None
+        return conditions, self.orchestrator.prefix(conditions), untold

@@ -111,14 +111,18 @@ class MatchingModule(StageModule):
         """``sum_m lambda_m L_m``, averaged over the batch."""
         return (self.options.video_weight * losses.video + self.options.audio_weight * losses.audio).mean()
 
-    def trajectory_backward(self, conditions: Conditions, prefix: Prefix, clean: Latents, weight: Tensor, key: NoiseKey,
-                            exit_step: int, share: float) -> tuple[Tensor, dict[str, Any]]:
-        """Teach the student where the teacher leads from one of its noise levels; returns the loss and its figures."""
+    def trajectory_backward(self, conditions: Conditions, prefix: Prefix, untold: Prefix | None, clean: Latents,
+                            weight: Tensor, key: NoiseKey, exit_step: int, share: float
+                            ) -> tuple[Tensor, dict[str, Any]]:
+        """Teach the student where the teacher leads from one of its noise levels; returns the loss and its figures.
+
+        ``untold``, here and below: the prefix without text, where the student has heard it; else it is made if needed.
+        """
         options = self.options.trajectory
         with at_work("the student's start (the teacher's ODE, the student's forward pass)"):
             video, audio = trajectory_losses(
                 self.student, self.teacher, self.orchestrator, conditions, prefix, clean, weight, key,
-                self.plan, exit_step, self.diffusion, options.teacher_steps)
+                self.plan, exit_step, self.diffusion, options.teacher_steps, untold)
         loss = (options.video_weight * video + options.audio_weight * audio).mean()
         self.role_backward("trajectory", loss * share)
         return loss.detach(), {"train/trajectory_video": video.mean(), "train/trajectory_audio": audio.mean()}
@@ -128,13 +132,15 @@ class MatchingModule(StageModule):
         figures = self.step_role("trajectory", loss, keys)
         self.log_step({**values, **figures}, len(keys))
 
-    def generator_backward(self, sample: Latents | None, prefix: Prefix, conditions: Conditions, weight: Tensor,
-                           key: NoiseKey, share: float) -> tuple[Tensor, dict[str, Any]]:
+    def generator_backward(self, sample: Latents | None, prefix: Prefix, untold: Prefix | None, conditions: Conditions,
+                           weight: Tensor, key: NoiseKey, share: float) -> tuple[Tensor, dict[str, Any]]:
         """Score a sample that carries gradient, and run its backward pass; returns the loss and its figures."""
         assert sample is not None, "the generator learns at an exit step"
         with at_work("scoring by teacher and critic"), torch.no_grad():
-            untold = self.orchestrator.prefix(conditions.without_text()) if self.diffusion.text_null else None
-        scored = renoise(sample, self.orchestrator, prefix, key, self.diffusion, untold)
+            if self.diffusion.text_null and untold is None:
+                untold = self.orchestrator.untold_prefix(conditions)
+        scored = renoise(sample, self.orchestrator, prefix, key, self.diffusion,
+                         untold if self.diffusion.text_null else None)
         with at_work("scoring by teacher and critic"):
             losses = generator_losses(sample, scored, self.teacher, self.critic, conditions, weight, self.diffusion)
         loss = self.weighted(losses)

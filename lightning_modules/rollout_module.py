@@ -93,10 +93,10 @@ class RolloutModule(MatchingModule):
         """The student learns on one chunk of the rollout: where the teacher ends, or by matching."""
         if self.starting:
             key = self.key(index, "trajectory").at(chunk=chunk)
-            return self.trajectory_backward(result.conditions, result.prefix, result.latents, weight, key, exit_step,
-                                            share)
+            return self.trajectory_backward(result.conditions, result.prefix, result.untold, result.latents, weight,
+                                            key, exit_step, share)
         key = self.key(index, "generator").at(chunk=chunk)
-        return self.generator_backward(result.exit, result.prefix, result.conditions, weight, key, share)
+        return self.generator_backward(result.exit, result.prefix, result.untold, result.conditions, weight, key, share)
 
     def _stall(self) -> int:
         return self.orchestrator.config.stall_chunks

@@ -3,7 +3,7 @@
     python tests/kills.py stage=rollout kills=20 processes=1 workers=0 seed=0 out=SCRATCH
 
 Every run is the command line itself (``pipelines/run.py``, ``preset=tiny`` with the options below), on latents that are
-made once in ``out``; with ``preload=1`` and one process it is forked from an interpreter that has imported the packages
+made once in ``out``; with ``preload=1`` its processes are forked from an interpreter that has imported the packages
 already, so that moments fall into the run and not into imports. A moment is drawn uniformly from the processor time
 that the undisturbed run took (so that a busy machine changes nothing); then SIGKILL goes to the whole process group,
 loader workers and all ranks, and the same command is started again, until it ends by itself. Its last checkpoint
@@ -22,6 +22,7 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -30,6 +31,7 @@ from callbacks import checkpoint_files as files  # noqa: E402
 from callbacks.metrics_file import read_rows  # noqa: E402
 from pipelines.config.places import CHECKOUT  # noqa: E402
 from pipelines.config.schema import STAGES, TRAINING  # noqa: E402
+from tests.ranks import become, free_port  # noqa: E402
 from tests.same_state import checkpoint_differences, metrics_differences  # noqa: E402
 
 STEPS = 16
@@ -81,17 +83,24 @@ def start(command: list[str], log: Path) -> int:
                                 start_new_session=True, env={**os.environ, "OMP_NUM_THREADS": "1"}).pid
 
 
-def fork(command: list[str], log: Path) -> int:
-    """The same from this interpreter, which has imported what the command needs."""
+def fork(command: list[str], log: Path, processes: int) -> int:
+    """The same from this interpreter, which has imported what the command needs; all ranks are of one group."""
     sys.stdout.flush()
+    port = free_port()
     if child := os.fork():
         return child
     os.setsid()
     with log.open("ab") as out:
         os.dup2(out.fileno(), 1)
         os.dup2(out.fileno(), 2)
+    rank = next((rank for rank in range(1, processes) if not os.fork()), 0)
+    if processes > 1:
+        become(rank, port)
     sys.argv = command
-    os._exit(main_of_run(command[1:]))
+    code = main_of_run(command[1:])
+    if code and processes > 1:
+        os.killpg(0, signal.SIGKILL)  # the others wait for this one
+    os._exit(code)
 
 
 def main_of_run(options: list[str]) -> int:
@@ -155,10 +164,10 @@ class Trials:
         self.random = random.Random(f"{o.seed} {self.kind}")
         self.killed = 0
         self.start = start
-        if o.preload and o.processes == 1:
+        if o.preload:
             import pipelines.stages.train  # noqa: F401
 
-            self.start = fork
+            self.start = partial(fork, processes=o.processes)
         o.out.mkdir(parents=True, exist_ok=True)
 
     def prepare(self) -> None:

@@ -1,6 +1,7 @@
 """Any of the four training stages with tiny models under a strategy, as ``fit`` runs them; trains in seconds.
 
-``python -m tests.small_stage FOLDER STAGE key=value ...`` trains it in processes of its own.
+``python -m tests.small_stage FOLDER STAGE key=value ...`` trains it from the command line; ``tests/ranks.py`` in
+processes of its own.
 """
 
 from __future__ import annotations
@@ -16,12 +17,21 @@ from typing import Any
 
 import lightning as L
 import torch
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset
 
 from callbacks.config import CallbackConfig, TrackingConfig
+from callbacks.ema import AveragedWeights
 from callbacks.step_logger import StepLogger
 from lightning_modules import optimizers
-from lightning_modules.config import DmdStage, OptimizerConfig, OrchestratorStage, RolloutStage, TeacherStage
+from lightning_modules.config import (
+    DmdStage,
+    OptimizerConfig,
+    OrchestratorStage,
+    RolloutStage,
+    TeacherStage,
+    TrajectoryConfig,
+)
 from lightning_modules.dmd_module import DmdModule
 from lightning_modules.orchestrator_module import OrchestratorModule
 from lightning_modules.rollout_module import RolloutModule
@@ -33,10 +43,17 @@ from pipelines.trainer_config import TrainerConfig
 from streamchar.denoiser.adapter_config import AdapterConfig
 from streamchar.denoiser.adapters import adapted
 from streamchar.denoiser.model import Denoiser
+from streamchar.orchestrator.model import Orchestrator
 from streamchar.types import ChunkBatch
 from tests import tiny_models as tiny
 
 STAGES = ("orchestrator", "teacher", "dmd", "rollout")
+STRATEGIES = {
+    "single": ["strategy=single", "devices=1", "pairs=2"], "ddp": ["strategy=ddp"], "fsdp2": ["strategy=fsdp2"],
+    "hsdp": ["strategy=fsdp2", "shard_ranks=1"], "fsdp2-offload": ["strategy=fsdp2", "frozen=offload"],
+    "zero-1": ["strategy=deepspeed", "zero_stage=1"], "zero-2": ["strategy=deepspeed", "zero_stage=2"],
+    "zero-3": ["strategy=deepspeed", "zero_stage=3", "frozen=shard"]}
+"""Options of every strategy on two processes; ``single`` has the samples of both in its batches."""
 WORDS = [["bin", "red", "at", "c", "nine", "now"] * 4, ["set", "blue"] * 8]
 PER_RANK = 2
 
@@ -67,11 +84,14 @@ def joined(first: Any, *more: Any) -> Any:
 
 
 class SmallData(L.LightningDataModule):
-    """Random conditions and targets, a function of the sample's number; ``pairs``: two samples each, of one batch."""
+    """Random conditions and targets, a function of the sample's number.
 
-    def __init__(self, stage: str, pairs: int = 1) -> None:
+    pairs: two samples each, of one batch. poison: the number of a chunk whose sound is not finite.
+    """
+
+    def __init__(self, stage: str, pairs: int = 1, poison: int | None = None) -> None:
         super().__init__()
-        self.stage, self.pairs, self.consumed = stage, pairs, 0
+        self.stage, self.pairs, self.poison, self.consumed = stage, pairs, poison, 0
 
     def batch(self, number: int) -> Any:
         return joined(*(self.pair(number + PER_RANK * i) for i in range(self.pairs)))
@@ -82,6 +102,8 @@ class SmallData(L.LightningDataModule):
             streams.index.copy_(torch.arange(len(WORDS)) + number)
             return streams
         target = tiny.latents(PER_RANK, seed=number)
+        if self.poison is not None and number <= self.poison < number + PER_RANK:
+            target.audio[self.poison - number] = float("nan")
         yes = torch.ones(PER_RANK, dtype=torch.bool)
         return ChunkBatch(tiny.conditions(PER_RANK, seed=number), target, torch.ones(target.audio.shape[:2]), yes,
                           torch.full((PER_RANK,), 1.5), torch.arange(PER_RANK) + number,
@@ -112,10 +134,51 @@ class SmallData(L.LightningDataModule):
 LORA = AdapterConfig(rank=4, alpha=8.0)
 
 
-def build(stage: str, steps: int, kind: str, roles: str = "full", denoisers: list[Denoiser] | None = None
-          ) -> StageModule:
-    """The stage's module around tiny models; ``denoisers``: student, teacher and critic in place of equal ones."""
+@torch.no_grad()
+def answers(model: nn.Module) -> list[Tensor]:
+    """What a denoiser or an orchestrator makes of fixed inputs."""
+    c, x, sigma = tiny.conditions(), tiny.latents(), torch.tensor([0.3, 0.8])
+    if isinstance(model, Orchestrator):
+        prefix = model.prefix(c)
+        return [model.block(prefix, x.audio, sigma), model.point(prefix, x.audio)]
+    v = model(x, sigma, torch.ones(*x.audio.shape[:2], model.config.width), model.encode_context(c), c.audio_time)
+    return [v.video, v.audio]
+
+
+class AveragedAnswers(StepLogger):
+    """At the end of a training that is complete: ``answers.pt``, those of every averaged model as it is in memory then,
+    on all ranks together where they share it."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.path = path
+
+    def write(self, step: int, row: dict[str, float]) -> None:
+        """Nothing of the steps."""
+
+    def finish(self, status: str) -> None:
+        trainer = self._trainer
+        if status != "FINISHED" or trainer is None:
+            return
+        module: Any = trainer.lightning_module
+        average = next(c for c in trainer.callbacks if isinstance(c, AveragedWeights))
+        with average.swapped(module):
+            found = {role: answers(getattr(module, role)) for role in module.ema_roles}
+        if trainer.is_global_zero:
+            torch.save(found, self.path)
+
+
+def build(stage: str, steps: int, kind: str, roles: str = "full", denoisers: list[Denoiser] | None = None,
+          guidance: float = 1.0, start: int = 0) -> StageModule:
+    """The stage's module around tiny models.
+
+    Args:
+        denoisers: student, teacher and critic in place of equal ones.
+        guidance: of the condition that the student hears.
+        start: iterations of the student's start on the teacher's trajectories.
+    """
     character, rate = tiny.character(), OptimizerConfig(kind=kind, lr=1e-3)
+    character.diffusion.few_step_guidance = guidance
     if stage == "orchestrator":
         return OrchestratorModule(character.orchestrator, OrchestratorStage(steps=steps, optimizer=rate),
                                   character.diffusion, 0)
@@ -127,7 +190,8 @@ def build(stage: str, steps: int, kind: str, roles: str = "full", denoisers: lis
     student, teacher, critic = denoisers or (student, teacher, critic)
     character = replace(character, denoiser=student)
     common = {"steps": steps, "roles": roles, "lora": LORA, "critic": rate, "critic_per_generator": 2,
-              "generator": OptimizerConfig(lr=1e-3, betas=[0.0, 0.999])}
+              "generator": OptimizerConfig(lr=1e-3, betas=[0.0, 0.999]), "generator_from": start,
+              "trajectory": TrajectoryConfig(steps=start, teacher_steps=3, optimizer=OptimizerConfig(lr=1e-3))}
     if stage == "dmd":
         return DmdModule(character, teacher, critic, DmdStage(**common), 0)
     return RolloutModule(character, teacher, critic, RolloutStage(
@@ -136,31 +200,34 @@ def build(stage: str, steps: int, kind: str, roles: str = "full", denoisers: lis
 
 def train(root: Path, stage: str, steps: int, kind: str = "adamw", loggers: Sequence[StepLogger] = (),
           pairs: int = 1, roles: str = "full", made: dict[str, Any] | None = None,
-          denoisers: list[Denoiser] | None = None, accumulate: int = 1, **trainer: Any) -> bool:
+          denoisers: list[Denoiser] | None = None, accumulate: int = 1, guidance: float = 1.0, start: int = 0,
+          poison: int | None = None, **trainer: Any) -> bool:
     """Train ``root/run/STAGE`` to ``steps`` or go on with it; whether it is complete."""
     folder = root / "run" / stage
     folder.mkdir(parents=True, exist_ok=True)
     cfg = TrainerConfig(**{"log_every": 1, "val_every": 4, "ckpt_every": 2, "accelerator": "cpu", "threads": 1,
                            **trainer})
     settings = {"seed": 0} | (made or {})
-    start = find_start(folder / "checkpoints", cfg.resume, settings)
+    begin = find_start(folder / "checkpoints", cfg.resume, settings)
     callbacks = CallbackConfig(TrackingConfig("off", "", finish_s=60), pointer=False, samples_every=0, probe_every=0)
-    job = Fit(stage, folder, steps, cfg, callbacks, (0.5, 0), start, {"settings": settings, "config": "seed: 0\n"})
-    module = build(stage, 8, kind, roles, denoisers)
+    job = Fit(stage, folder, steps, cfg, callbacks, (0.5, 0), begin, {"settings": settings, "config": "seed: 0\n"})
+    module = build(stage, 8, kind, roles, denoisers, guidance, start)
     module.stage.accumulate = accumulate
-    return fit(job, module, SmallData(stage, pairs), loggers)
+    return fit(job, module, SmallData(stage, pairs, poison), loggers)
 
 
-def main() -> None:
+def main(arguments: Sequence[str]) -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
-    pairs = dict(pair.split("=", 1) for pair in sys.argv[3:])
+    pairs = dict(pair.split("=", 1) for pair in arguments[2:])
     words = ("resume", "strategy", "frozen", "precision", "kind", "activations", "roles", "products")
     values = {k: v if k in words else json.loads(v) for k, v in pairs.items()}
     if values.pop("products", None) == "float32":  # Muon's, as on a processor without bfloat16
         optimizers.fast_bfloat16 = lambda device: False
-    complete = train(Path(sys.argv[1]), sys.argv[2], int(values.pop("steps")), **values)
+    root, stage = Path(arguments[0]), arguments[1]
+    root.mkdir(parents=True, exist_ok=True)
+    complete = train(root, stage, int(values.pop("steps")), loggers=[AveragedAnswers(root / "answers.pt")], **values)
     print("RESULT", json.dumps({"complete": complete}))
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

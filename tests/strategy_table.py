@@ -5,18 +5,29 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
+from tests.small_stage import STAGES, STRATEGIES
+
 Cells = dict[str, str]
-"""``stage/strategy`` -> ``date commit`` of its latest run, after ``failed`` where it did."""
+"""``stage/strategy/kind`` -> ``date commit`` of its latest run, after ``failed`` where it did."""
+KINDS = ("train", "resume", "export")
 NOT_RUN = "not run"
 
 HEAD = """# Stages and strategies
 
-Every cell is a test of `tests/integration/test_strategies.py` that passed (`failed` where it did not): two processes on
-a CPU train the stage with tiny models, are ended, go on, and must end with weights, optimiser states and averages of
-DDP in one go (bit for bit under FSDP2, to rounding under ZeRO); the averaged weights must load as an export loads them.
-`make test-all` writes this file, `python -m pytest --resume tests/integration/test_strategies.py -k CASE` a part of it:
-a cell that is not run again keeps its last result. Each has a commit's date and name (`+`: and changes of its own), so
-that `git log COMMIT.. -- lightning_modules pipelines/strategies streamchar/distributed` tells what has changed since.
+Every cell is a test of `tests/integration/test_strategies.py` that passed (`failed` where it did not): tiny models on a
+CPU, two processes (`single`: one with the samples of both), students of `dmd` and `rollout` with a guided condition.
+
+- **train**: after 4 steps weights, optimiser states and averages are those of `ddp`, bit for bit under FSDP2, to
+  rounding elsewhere (`ddp` itself: those of `single`).
+- **resume**: other processes go on from there to step 6 and end as in one go: `single` and `ddp` with the bits of
+  their own, FSDP2 with those of `ddp`, ZeRO to rounding (`rollout` also with the bits of its own, in a test apart).
+- **export**: `stage=export` makes a model of that checkpoint and `streamchar.hub.from_pretrained` loads it: it has the
+  averaged weights of the checkpoint bit for bit, and answers as the averaged model in the memory of the training
+  processes did (1e-5). An orchestrator is exported with a teacher that has not learnt; codecs are fitted on noise.
+
+`make test-all` writes this file, `python -m pytest --resume tests/integration/test_strategies.py -k dmd-zero-3` a part
+of it: a cell that is not run again keeps its last result. Each has a commit's date and name (`+`: and changes of its
+own): `git log COMMIT.. -- lightning_modules pipelines/strategies streamchar/distributed` tells what has changed since.
 
 """
 
@@ -34,16 +45,15 @@ def read_table(path: Path) -> Cells:
     """The cells that :func:`write_table` wrote; none where there is no file."""
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     rows = [[cell.strip() for cell in line.strip("| ").split("|")] for line in lines if line.startswith("| ")]
-    return {f"{row[0]}/{name}": cell for row in rows[1:] for name, cell in zip(rows[0][1:], row[1:], strict=True)
+    return {f"{row[0]}/{row[1]}/{kind}": cell for row in rows[1:] for kind, cell in zip(KINDS, row[2:], strict=True)
             if cell != NOT_RUN}
 
 
 def write_table(path: Path, cells: Cells) -> None:
-    """Rows are stages, columns strategies; what has not run says so."""
-    stages = list(dict.fromkeys(key.split("/")[0] for key in cells))
-    columns = list(dict.fromkeys(key.split("/")[1] for key in cells))
-    lines = ["| stage | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
-    for stage in stages:
-        row = [cells.get(f"{stage}/{name}", NOT_RUN) for name in columns]
-        lines.append(f"| {stage} | " + " | ".join(row) + " |")
+    """A row for every stage and strategy; what has not run says so."""
+    lines = ["| stage | strategy | " + " | ".join(KINDS) + " |", "|---" * (2 + len(KINDS)) + "|"]
+    for stage in STAGES:
+        for name in STRATEGIES:
+            row = [cells.get(f"{stage}/{name}/{kind}", NOT_RUN) for kind in KINDS]
+            lines.append(f"| {stage} | {name} | " + " | ".join(row) + " |")
     path.write_text(HEAD + "\n".join(lines) + "\n", encoding="utf-8")

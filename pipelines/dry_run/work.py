@@ -85,7 +85,8 @@ def scoring(cfg: RunConfig, shape: Geometry, stage: str) -> Work:
     prefix, block = _orchestrator(cfg, shape)
     diffusion, denoiser = cfg.diffusion, costs(cfg, shape, stage, "denoiser")
     branches = 2 if diffusion.guidance_video != 1.0 or diffusion.guidance_audio != 1.0 else 1
-    untold = prefix + block if diffusion.text_null else 0
+    heard = diffusion.few_step_guidance != 1.0  # the student has made the prefix without text already
+    untold = (0 if heard else prefix) + block if diffusion.text_null else 0
     return denoiser.run(branches) + denoiser.run(1) + Work(frozen=block + untold)
 
 
@@ -96,12 +97,12 @@ def mean_chunks(cfg: RunConfig) -> float:
 
 
 def _single(cfg: RunConfig, shape: Geometry, turns: float) -> Work:
-    """Stage I: a prefix, and the student's steps up to an exit, once for the critic and at its turn with gradient."""
+    """Stage I: one prefix for all, and the student's steps up to an exit, for the critic and at its turn with gradient.
+    """
     prefix, block = _student_orchestrator(cfg, shape)
     student, steps = costs(cfg, shape, "dmd", "student"), len(cfg.diffusion.few_steps)
     before = (steps - 1) / 2
-    told, _ = _orchestrator(cfg, shape)  # one prefix serves both; that without text, if any, is made for each
-    learning = student.run(before) + student.learn() + Work(frozen=(before + 1) * block + prefix - told)
+    learning = student.run(before) + student.learn() + Work(frozen=(before + 1) * block)
     watched = student.run(before + 1) + Work(frozen=(before + 1) * block)
     return watched + learning * turns + Work(frozen=prefix)
 

@@ -2,11 +2,30 @@
 
 from __future__ import annotations
 
+import zlib
+
 import torch
 from torch import Tensor
 
 from streamchar.hub.model_spec import ModelSpec
-from streamchar.types import ChunkBatch, Conditions, Latents, Text
+from streamchar.types import ChunkBatch, Conditions, Latents, RolloutBatch, Text
+
+
+class CountedUnits:
+    """One unit per word, its id a checksum: no tokenizer's files are needed."""
+
+    def __init__(self, width: int, vocabulary: int) -> None:
+        self.width, self.vocabulary = width, vocabulary
+
+    @classmethod
+    def of(cls, spec: ModelSpec) -> CountedUnits:
+        """Units that the model's table has."""
+        width = spec.orchestrator.word_width if spec.orchestrator.tokenizer == "spelled" else 1
+        return cls(width, 36 if width > 1 else spec.orchestrator.vocabulary - 1)
+
+    def encode(self, word: str) -> list[list[int]]:
+        """(1, width) ids in 1 .. vocabulary."""
+        return [[zlib.crc32(f"{word}{i}".encode()) % self.vocabulary + 1 for i in range(self.width)]]
 
 
 def random_text(spec: ModelSpec, count: int, size: int, filled: int, align: str, g: torch.Generator) -> Text:
@@ -52,3 +71,22 @@ def random_chunks(spec: ModelSpec, count: int, grid: int, seed: int = 0, first: 
     pointer = conditions.cursor + torch.rand(count, generator=g)
     return ChunkBatch(conditions, Latents(video(clock.video_latents), audio(clock.audio_latents)), owned, yes, pointer,
                       torch.arange(first, first + count), [f"random-{first + i}" for i in range(count)])
+
+
+def random_streams(spec: ModelSpec, grid: tuple[int, int], streams: int, words: int) -> RolloutBatch:
+    """Streams to begin, of ``words`` words each, from random pictures and voices."""
+    g = torch.Generator().manual_seed(0)
+    clock, window, d = spec.clock, spec.window, spec.denoiser
+    recent, anchor = window.recent_latents(clock), window.anchor_latents(clock)
+
+    def video(frames: int) -> Tensor:
+        return torch.randn(streams, d.video_channels, frames, *grid, generator=g)
+
+    return RolloutBatch(
+        ref=video(1), anchor=torch.randn(streams, anchor, d.audio_channels, generator=g),
+        anchor_mask=torch.ones(streams, anchor, dtype=torch.bool),
+        words=[[f"word{i}" for i in range(words)] for _ in range(streams)],
+        has_start=torch.zeros(streams, dtype=torch.bool), start_motion=video(window.motion_latents),
+        start_sink=video(window.sink_latents), start_audio=torch.zeros(streams, recent, d.audio_channels),
+        start_audio_mask=torch.zeros(streams, recent, dtype=torch.bool), start_spoken=[[] for _ in range(streams)],
+        start_cursor=torch.zeros(streams), index=torch.arange(streams), keys=[f"s{i}" for i in range(streams)])

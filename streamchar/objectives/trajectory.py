@@ -29,26 +29,28 @@ from streamchar.types import Conditions, Latents
 
 def trajectory_losses(student: Denoiser, teacher: Denoiser, orchestrator: Orchestrator, conditions: Conditions,
                       prefix: Prefix, real: Latents, audio_weight: Tensor, key: NoiseKey, plan: SamplePlan, step: int,
-                      config: DiffusionConfig, steps: int) -> tuple[Tensor, Tensor]:
+                      config: DiffusionConfig, steps: int, untold: Prefix | None = None) -> tuple[Tensor, Tensor]:
     """Per-sample losses (B,) of video and audio at one step of the student's plan.
 
     Args:
         real: clean chunks, which are noised where the plan re-noises; at level 1 nothing of them is left.
         audio_weight: (B, Ta), 0 for surplus latents.
         steps: the teacher's Euler steps of the whole way from noise; of a part of it proportionally fewer.
+        untold: the prefix without text, where it is there already; one serves the student's steps and the teacher's.
     """
     level, reach = plan.sigmas[step], plan.reach(step)
+    way = teacher_plan(config, steps, level, reach)
     with torch.no_grad():
+        if untold is None and (plan.needs_untold or way.needs_untold):
+            untold = orchestrator.untold_prefix(conditions)
         if plan.renoise:
             eps = start_noise(conditions, student, key)
             noisy = noise_latents(real, eps, eps.audio.new_full((len(key.index),), level))
         else:
-            noisy = denoise_chunk(student, orchestrator, conditions, prefix, plan.until(step), key).final
+            noisy = denoise_chunk(student, orchestrator, conditions, prefix, plan.until(step), key, untold=untold).final
         sigma = plan.levels(noisy.audio, step)
-        untold = orchestrator.untold_prefix(conditions) if plan.needs_untold else None
         c_a, _ = step_condition(orchestrator, prefix, untold, noisy.audio, sigma, plan)
-        end = denoise_chunk(teacher, orchestrator, conditions, prefix, teacher_plan(config, steps, level, reach), key,
-                            start=noisy).final
+        end = denoise_chunk(teacher, orchestrator, conditions, prefix, way, key, start=noisy, untold=untold).final
     v = student(noisy, sigma, c_a, student.encode_context(conditions), conditions.audio_time)
     video = video_mean((v.video - (noisy.video - end.video) / (level - reach)).square())
     return video, audio_mean((v.audio - (noisy.audio - end.audio) / (level - reach)).square(), audio_weight)

@@ -27,7 +27,8 @@ class ChunkResult:
     latents: the final sample, detached; the first ``owned[b]`` audio latents of stream b belong to this chunk.
     chunks: its number in each stream.
     pointer_before, pointer_after: (B,) in words. conditions, prefix: exactly what the student saw, for teacher and
-    critic. exit: the clean estimate at the exit step with gradient, if one was asked for.
+    critic; untold: the prefix without text, where its plan needed one. exit: the clean estimate at the exit step with
+    gradient, if one was asked for.
     """
 
     latents: Latents
@@ -37,6 +38,7 @@ class ChunkResult:
     chunks: list[int]
     conditions: Conditions
     prefix: Prefix
+    untold: Prefix | None = None
     exit: Latents | None = None
 
     @property
@@ -64,12 +66,14 @@ def generate_chunk(character: Character, memory: StreamMemory | JoinedMemory, pl
         conditions, base = memory.conditions()
         conditions = plan.limited(conditions)
         prefix = character.orchestrator.prefix(conditions)
+        untold = character.orchestrator.untold_prefix(conditions) if plan.needs_untold else None
     out = denoise_chunk(character.denoiser, character.orchestrator, conditions, prefix, plan, key, exit_step, exit_grad,
-                        stop_at_exit=exit_feeds_memory)
+                        stop_at_exit=exit_feeds_memory, untold=untold)
     with torch.no_grad():
         predicted = base + character.orchestrator.point(prefix, out.final.audio)
     memory.advance(out.final, predicted, character.orchestrator.config.pointer_rate)
-    return ChunkResult(out.final, owned, before, memory.pointer_words(), chunks, conditions, prefix, out.exit)
+    return ChunkResult(out.final, owned, before, memory.pointer_words(), chunks, conditions, prefix, untold,
+                       out.exit)
 
 
 def _one(values: list[int], name: str) -> int:

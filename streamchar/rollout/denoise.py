@@ -37,10 +37,10 @@ def step_condition(orchestrator: Orchestrator, prefix: Prefix, untold: Prefix | 
                    plan: SamplePlan) -> tuple[Tensor, Tensor | None]:
     """What the denoiser hears in one step: ``c_a``, guided where the plan says so, and that of the null branch.
 
-    ``untold``: the prefix without text, where ``plan.needs_untold``.
+    ``untold``: the prefix without text; heard only where ``plan.needs_untold``.
     """
     c_a = orchestrator.block(prefix, audio, sigma)
-    if untold is None:
+    if untold is None or not plan.needs_untold:
         return c_a, None
     c_null = orchestrator.block(untold, audio, sigma)
     if plan.guidance_condition != 1.0:
@@ -50,9 +50,10 @@ def step_condition(orchestrator: Orchestrator, prefix: Prefix, untold: Prefix | 
 
 def denoise_chunk(denoiser: Denoiser, orchestrator: Orchestrator, conditions: Conditions, prefix: Prefix,
                   plan: SamplePlan, key: Draws, exit_step: int | None = None, exit_grad: bool = True,
-                  stop_at_exit: bool = False, start: Latents | None = None) -> Denoised:
+                  stop_at_exit: bool = False, start: Latents | None = None, untold: Prefix | None = None) -> Denoised:
     """From noise to a chunk; ``start``: from these latents at the plan's first level in place of the chunk's noise.
 
+    ``untold``: the prefix without text, where it is there already; else it is made here, if the plan needs it.
     Steps run without grad, except ``exit_step`` (with ``exit_grad``): there the context is recomputed with grad (else
     its projections would get none) and ``exit`` keeps its graph. Where clean estimates are re-noised it is that step's
     estimate, and ``stop_at_exit`` spares the steps after it (``final`` is then the exit's estimate). On an Euler path a
@@ -61,7 +62,8 @@ def denoise_chunk(denoiser: Denoiser, orchestrator: Orchestrator, conditions: Co
     """
     with torch.no_grad():
         context = denoiser.encode_context(conditions)
-        untold = orchestrator.untold_prefix(conditions) if plan.needs_untold else None
+        if plan.needs_untold and untold is None:
+            untold = orchestrator.untold_prefix(conditions)
     x, exit_sample = start or start_noise(conditions, denoiser, key.at(step=0)), None
     for step in range(plan.steps):
         sigma = plan.levels(x.audio, step)

@@ -145,12 +145,15 @@ def test_a_shallow_student_begins_with_blocks_spread_over_the_teachers() -> None
 
 
 @pytest.mark.slow
-def test_two_processes_train_adapters_as_one_checkpoint_under_ddp_and_fsdp2(tmp_path: Path) -> None:
-    wanted = train_apart(tmp_path / "ddp", "dmd", 3, "ddp", "roles=lora")
+@pytest.mark.parametrize("stage", ["dmd", "rollout"])
+def test_two_processes_train_adapters_as_one_checkpoint_under_ddp_and_fsdp2(stage: str, tmp_path: Path) -> None:
+    """From the student's start on, hearing a guided condition."""
+    options = ("roles=lora", "start=1")
+    wanted = train_apart(tmp_path / "ddp", stage, 3, "ddp", *options)
     weights = wanted["module"]["weights"]
     assert weights and all(".lora_" in name for name in weights)
-    train_apart(tmp_path / "fsdp2", "dmd", 2, "fsdp2", "roles=lora")
-    assert_alike(train_apart(tmp_path / "fsdp2", "dmd", 3, "fsdp2", "roles=lora"), wanted, exact=True)
+    train_apart(tmp_path / "fsdp2", stage, 2, "fsdp2", *options)
+    assert_alike(train_apart(tmp_path / "fsdp2", stage, 3, "fsdp2", *options), wanted, exact=True)
 
 
 def test_a_base_that_is_shared_out_stays_one(tmp_path: Path) -> None:

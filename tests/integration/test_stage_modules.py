@@ -132,9 +132,10 @@ def test_the_student_starts_at_the_ends_of_the_teachers_trajectories(kind):
     ("rollout", {"critic_per_generator": 1}), ("rollout", {"every_chunk": True}),
     ("rollout", {"trajectory": TrajectoryConfig(steps=2, teacher_steps=2, optimizer=RATE), "generator_from": 2})])
 def test_accumulated_micro_batches_give_the_same_update(kind, options, monkeypatch):
-    """Weights, memories, and moments: these are sums of gradients and tell any other one."""
-    found, passes = [], []
-    for accumulate in (1, 2):
+    """Weights, memories, and moments: these are sums of gradients and tell any other one. One batch of four is four of
+    one; of two streams, two of one."""
+    found, passes, parts = [], [], 2 if kind == "rollout" else 4
+    for accumulate in (1, parts):
         module = build(kind, accumulate=accumulate, **options)
         calls = []
 
@@ -148,7 +149,7 @@ def test_accumulated_micro_batches_give_the_same_update(kind, options, monkeypat
         memory = {k: v for k, v in state["extra"].get("memory", {}).items() if k != "words"}
         found.append((state["weights"], state["optimizers"], memory))
         passes.append(calls)
-    assert [len(calls) for calls in passes] == [len(passes[0]), 2 * len(passes[0])]
+    assert [len(calls) for calls in passes] == [len(passes[0]), parts * len(passes[0])]
     torch.testing.assert_close(found[1], found[0], atol=2e-5, rtol=1e-3)
 
 

@@ -1,13 +1,11 @@
-"""Every stage under every strategy, on two CPU processes: trained, gone on with, and as exact as DDP.
+"""Every stage under every strategy, on two CPU processes: trained, gone on with, exported, and as exact as DDP.
 
 ``make test`` runs one of each family; ``make test-all`` runs all, and writes ``docs/strategies.md``.
 """
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,47 +13,62 @@ import pytest
 import torch
 
 from callbacks import checkpoint_files as files
-from pipelines.config.places import CHECKOUT
-from streamchar.hub.pretrained import load_weights
 from streamchar.nn.bfloat16 import fast_bfloat16
-from tests import tiny_models as tiny
-from tests.small_stage import STAGES
+from tests.ranks import LIMIT_S, train_apart
+from tests.small_export import export
+from tests.small_stage import STAGES, STRATEGIES, answers
 
-STRATEGIES = {
-    "ddp": ["strategy=ddp"], "fsdp2": ["strategy=fsdp2"], "hsdp": ["strategy=fsdp2", "shard_ranks=1"],
-    "fsdp2-offload": ["strategy=fsdp2", "frozen=offload"], "zero-1": ["strategy=deepspeed", "zero_stage=1"],
-    "zero-2": ["strategy=deepspeed", "zero_stage=2"], "zero-3": ["strategy=deepspeed", "zero_stage=3", "frozen=shard"]}
-LIMIT_S = 1800
-"""Of one training, for a hang: it works for 25 s, twice 7 of them to import, which take minutes on a busy machine."""
 pytestmark = pytest.mark.timeout(3 * LIMIT_S)
+HALF, END = 4, 6
 SOON = {("rollout", "fsdp2"), ("rollout", "zero-2")}
-CASES = [pytest.param(stage, name, marks=() if (stage, name) in SOON else pytest.mark.slow)
-         for stage in STAGES for name in STRATEGIES if name != "ddp"]
+CASES = [pytest.param((stage, name), marks=() if (stage, name) in SOON else pytest.mark.slow, id=f"{stage}-{name}")
+         for stage in STAGES for name in STRATEGIES]
 
 
 def train(root: Path, stage: str, steps: int, name: str, *more: str) -> dict[str, Any]:
-    """Train to ``steps`` on two processes, or go on to there; the newest checkpoint."""
-    command = [sys.executable, "-m", "tests.small_stage", str(root), stage, f"steps={steps}", "devices=2",
-               *STRATEGIES[name], *more]
-    done = subprocess.run(command, cwd=CHECKOUT, text=True, capture_output=True, timeout=LIMIT_S, check=False,
-                          env={**os.environ, "OMP_NUM_THREADS": "1"})
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    path = files.newest_complete(root / "run" / stage / "checkpoints")
-    assert path is not None and files.step_of(path) == steps
-    return files.load(path)
+    """Train to ``steps`` under a strategy, or go on to there; the newest checkpoint. Students hear a guided c_a."""
+    guided = ["guidance=3.0"] if stage in ("dmd", "rollout") else []
+    return train_apart(root, stage, steps, "devices=2", *guided, *STRATEGIES[name], *more)
+
+
+@dataclass
+class Trained:
+    """A stage's training under a strategy: in one go, or in two processes one after the other (``cut``)."""
+
+    root: Path
+    stage: str
+    name: str
+    cut: bool
+
+    def at(self, steps: int) -> dict[str, Any]:
+        """Its checkpoint at ``HALF`` or ``END``, trained when first asked for."""
+        for end in (HALF, END) if self.cut else (END,):
+            if not self._folder(steps).exists() and not self._folder(end).exists():
+                train(self.root, self.stage, end, self.name)
+        return files.load(self._folder(steps))
+
+    def _folder(self, steps: int) -> Path:
+        return self.root / "run" / self.stage / "checkpoints" / f"step_{steps:08d}"
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """stage -> its end under DDP in one go, trained once."""
-    found: dict[str, dict[str, Any]] = {}
+    """(stage, strategy) -> its training in one go."""
+    found: dict[tuple[str, str], Trained] = {}
 
-    def end(stage: str) -> dict[str, Any]:
-        if stage not in found:
-            found[stage] = train(tmp_path_factory.mktemp("ddp"), stage, 6, "ddp")
-        return found[stage]
+    def of(stage: str, name: str = "ddp") -> Trained:
+        if (stage, name) not in found:
+            found[stage, name] = Trained(tmp_path_factory.mktemp(name), stage, name, cut=False)
+        return found[stage, name]
 
-    return end
+    return of
+
+
+@pytest.fixture(scope="module", params=CASES)
+def cut(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """A stage under a strategy, ended in the middle and gone on with."""
+    stage, name = request.param
+    return Trained(tmp_path_factory.mktemp(f"{stage}-{name}"), stage, name, cut=True)
 
 
 def assert_alike(found: dict[str, Any], wanted: dict[str, Any], exact: bool, states: float = 2e-6,
@@ -84,23 +97,71 @@ def _assert_close(ours: dict[str, Any], theirs: dict[str, Any], atol: float) -> 
                                    msg=lambda text, key=key: f"{key}: {text}")
 
 
-@pytest.mark.parametrize("stage, name", CASES)
-def test_a_stage_cut_in_two_ends_as_ddp_in_one_go(stage: str, name: str, whole: Any, tmp_path: Path,
-                                                  record_property: Any) -> None:
-    record_property("cell", [stage, name])
-    train(tmp_path, stage, 4, name)
-    found = train(tmp_path, stage, 6, name)
-    assert_alike(found, whole(stage), exact="zero" not in name)
-    model = "orchestrator" if stage == "orchestrator" else "teacher" if stage == "teacher" else "student"
-    built = tiny.orchestrator() if model == "orchestrator" else tiny.denoiser()
-    load_weights(built, files.role_weights(found, model, averaged=True), name)
+def test_train(cut: Trained, whole: Any, record_property: Any) -> None:
+    """As far as its first process comes, a stage learns what DDP learns; DDP learns what one process does."""
+    record_property("cell", [cut.stage, cut.name, "train"])
+    wanted = whole(cut.stage, "single" if cut.name == "ddp" else "ddp")
+    assert_alike(cut.at(HALF), wanted.at(HALF), exact=cut.name in ("fsdp2", "hsdp", "fsdp2-offload"))
+
+
+def test_resume(cut: Trained, whole: Any, record_property: Any) -> None:
+    """A second process goes on, and ends as in one go: with the same bits, under ZeRO as DDP to rounding."""
+    record_property("cell", [cut.stage, cut.name, "resume"])
+    wanted = whole(cut.stage, "single" if cut.name == "single" else "ddp")
+    assert_alike(cut.at(END), wanted.at(END), exact="zero" not in cut.name)
+
+
+def test_export(cut: Trained, record_property: Any) -> None:
+    """``stage=export`` and ``from_pretrained`` give the averaged weights that the training processes had in memory."""
+    record_property("cell", [cut.stage, cut.name, "export"])
+    state = cut.at(END)
+    character = export(cut.root, cut.stage)
+    roles = {"orchestrator": {"orchestrator": character.orchestrator},
+             "teacher": {"teacher": character.denoiser, "orchestrator": character.orchestrator},
+             }.get(cut.stage, {"student": character.denoiser})
+    in_memory = torch.load(cut.root / "answers.pt", weights_only=True)
+    assert in_memory.keys() == roles.keys()
+    for role, model in roles.items():
+        torch.testing.assert_close(answers(model), in_memory[role], atol=1e-5, rtol=1e-5)
+        averaged, trained = (files.role_weights(state, role, averaged) for averaged in (True, False))
+        own = model.state_dict()
+        assert own.keys() == averaged.keys() and all(torch.equal(own[name], averaged[name]) for name in own)
+        assert any(not torch.equal(own[name], trained[name]) for name in own)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["zero-1", "zero-2", "zero-3"])
+def test_a_rollout_under_zero_goes_on_bit_for_bit(name: str, tmp_path: Path) -> None:
+    one, two = (Trained(tmp_path / kind, "rollout", name, cut=kind == "two") for kind in ("one", "two"))
+    assert_alike(two.at(END), one.at(END), exact=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["ddp", "fsdp2", "zero-2", "zero-3"])
+def test_what_is_not_finite_on_one_rank_is_dropped_by_all(name: str, tmp_path: Path) -> None:
+    """Sample 6 is of the second rank's second batch: the first rank's own loss is finite there."""
+    module = train(tmp_path, "teacher", 3, name, "poison=6")["module"]
+    assert module["counters"]["nonfinite"] == 1 and module["counters"]["updates"] == {"teacher": 2}
+    assert all(bool(value.isfinite().all()) for value in module["weights"].values())
+    assert {float(state["step"]) for state in module["optimizers"]["teacher"].values()} == {2.0}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", ["dmd", "rollout"])
+def test_a_students_start_is_the_same_where_models_are_shared_out(stage: str, tmp_path: Path) -> None:
+    """Two iterations on the teacher's trajectories, cut after the first, and two of matching."""
+    wanted = train(tmp_path / "ddp", stage, 4, "ddp", "start=2")
+    train(tmp_path / "fsdp2", stage, 1, "fsdp2", "start=2", "ckpt_every=1")
+    found = train(tmp_path / "fsdp2", stage, 4, "fsdp2", "start=2")
+    assert found["module"]["counters"]["updates"] == {"trajectory": 2, "student": 1, "critic": 2}
+    assert_alike(found, wanted, exact=True)
 
 
 @pytest.mark.slow
 def test_a_stage_goes_on_under_another_strategy(whole: Any, tmp_path: Path) -> None:
     for steps, name in ((2, "zero-3"), (4, "fsdp2"), (5, "zero-1")):
         train(tmp_path, "dmd", steps, name)
-    assert_alike(train(tmp_path, "dmd", 6, "ddp"), whole("dmd"), exact=False)
+    assert_alike(train(tmp_path, "dmd", END, "ddp"), whole("dmd").at(END), exact=False)
 
 
 @pytest.mark.slow
@@ -115,7 +176,8 @@ def test_memory_and_speed_options_change_nothing(name: str, more: list[str], tmp
 @pytest.mark.parametrize("name", ["ddp", "fsdp2", "zero-2"])
 def test_streams_rolled_one_after_another_give_the_same_update(name: str, whole: Any, tmp_path: Path) -> None:
     """The streams' memory persists through micro-batches: they go on where those rolled together do."""
-    assert_alike(train(tmp_path, "rollout", 6, name, "accumulate=2"), whole("rollout"), exact=False)
+    found = train(tmp_path, "rollout", END, name, "accumulate=2")
+    assert_alike(found, whole("rollout").at(END), exact=False)
 
 
 @pytest.mark.slow

@@ -13,19 +13,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import stream
 from benchmarks.stream_floor import chunk_parts, denoiser_weights
-from benchmarks.stream_parts import (
-    PRESETS,
-    grid_of,
-    missing,
-    random_character,
-    random_streams,
-    spec_of,
-    video_decoder,
-)
+from benchmarks.stream_parts import PRESETS, grid_of, missing, random_character, spec_of, video_decoder
 from pipelines.config.compose import compose
 from pipelines.config.geometry import geometry
 from pipelines.config.grammar import parse
 from streamchar.diffusion.noise import NoiseKey
+from streamchar.hub.random_batches import random_streams
 from streamchar.rollout.denoise import start_noise
 
 CPU = torch.device("cpu")

@@ -30,7 +30,7 @@ def test_sizes_are_the_presets(name: str) -> None:
 
 
 @pytest.mark.parametrize("name, moved", [("teacher", ("student", "orchestrator")), ("dmd", ("student", "critic")),
-                                         ("critic", ("critic",))])
+                                         ("critic", ("critic",)), ("rollout", ("student", "critic"))])
 def test_a_step_moves_what_learns_and_nothing_else(name: str, moved: tuple[str, ...]) -> None:
     step = Step(name, *PRESETS["tiny"], SETTING)
     models = {n: m for n, m in vars(step).items() if isinstance(m, torch.nn.Module)}

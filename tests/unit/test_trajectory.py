@@ -82,18 +82,40 @@ def test_on_an_euler_path_the_teacher_begins_where_the_students_own_steps_have_c
     assert len(seen) == LAST + 1
 
 
-def test_a_guided_condition_is_what_the_student_learns_from():
-    c, orchestrator, student, heard = tiny.conditions(), tiny.orchestrator(), OnePoint(0.5), []
-    forward = student.forward
-    student.forward = lambda *a: (heard.append(a[2]), forward(*a))[1]
-    for config in (EULER, replace(EULER, few_step_guidance=3.0)):
-        losses(student, OnePoint(0.5), 0, config)
-    plain, guided = heard
-    noise = denoise_chunk(student, orchestrator, c, orchestrator.prefix(c), student_plan(EULER).until(0),
-                          NoiseKey.of(0, [0, 1])).final
-    null = orchestrator.block(orchestrator.untold_prefix(c), noise.audio, torch.ones(2))
-    torch.testing.assert_close(guided, 3 * plain - 2 * null)
-    assert (plain - null).abs().max() > 1e-4
+class Listening(OnePoint):
+    """Its ODE depends on what it hears; ``heard`` keeps ``(audio, sigma, c_a)`` of every pass."""
+
+    def __init__(self, point: float) -> None:
+        super().__init__(point)
+        self.heard = []
+
+    def forward(self, noisy, sigma, c_a, context, audio_time):
+        self.heard.append((noisy.audio, sigma, c_a))
+        out = super().forward(noisy, sigma, c_a, context, audio_time)
+        return Latents(out.video, out.audio + c_a.mean(-1, keepdim=True))
+
+
+@pytest.mark.parametrize("sampler", ["renoise", "euler"])
+@pytest.mark.parametrize("step", range(4))
+def test_a_guided_condition_is_what_the_student_hears_at_every_step_and_the_teacher_at_none(sampler, step):
+    config = replace(EULER, few_step_sampler=sampler, few_step_guidance=3.0)
+    c, orchestrator = tiny.conditions(), tiny.orchestrator()
+    told, untold = orchestrator.prefix(c), orchestrator.untold_prefix(c)
+    student, teacher = Listening(0.5), Listening(0.5)
+    losses(student, teacher, step, config)
+    assert len(student.heard) == (1 + step if sampler == "euler" else 1) and len(teacher.heard) > 0
+    for audio, sigma, c_a in student.heard:
+        with_text, without = (orchestrator.block(p, audio, sigma) for p in (told, untold))
+        torch.testing.assert_close(c_a, 3 * with_text - 2 * without)
+        assert (with_text - without).abs().max() > 1e-4
+    for audio, sigma, c_a in teacher.heard:
+        torch.testing.assert_close(c_a, orchestrator.block(told, audio, sigma))
+    # The student's own way leads through what it heard: the last level is reached from guided steps.
+    seen, level, _ = student.heard[-1]
+    plain = Listening(0.5)
+    losses(plain, Listening(0.5), step, replace(config, few_step_guidance=1.0))
+    assert torch.equal(plain.heard[-1][1], level)
+    assert torch.equal(plain.heard[-1][0], seen) == (sampler == "renoise" or step == 0)
 
 
 def test_a_student_that_learnt_its_stretches_ends_where_the_teacher_ends():
