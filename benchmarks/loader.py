@@ -2,6 +2,8 @@
 
     python benchmarks/loader.py --folder SCRATCH --grid ../shared/data/grid      # about ten minutes on two cores
 
+    python benchmarks/loader.py --folder SCRATCH --processor      # latents without workers, by processor time
+
 Each figure is the median over rounds in which ours and the peer take turns, so that other load on the machine meets
 both. **Raw**: ``read_clips`` (tar, checks, pictures, sound, words) against bare PyAV decoding of the same files from
 memory, each in 1 or 2 processes. **Latents**: batches of composed items through a DataLoader against three peers in the
@@ -36,7 +38,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from datamodules.batches import Cursor, Share, Source, TrainBatches  # noqa: E402
+from datamodules.batches import TOGETHER, Cursor, Share, Source, TrainBatches  # noqa: E402
 from datamodules.clip_reader import read_clips  # noqa: E402
 from datamodules.collate import ChunkCollate  # noqa: E402
 from datamodules.compose import ChunkItem, ItemComposer  # noqa: E402
@@ -73,8 +75,10 @@ def main() -> None:
             raw_rows(options.grid, processes, options.rounds)
     for name in SIZES:
         store = LatentStore(made(options.folder / name, name), CLOCK)
-        for workers in (0, 1, 2):
-            latent_rows(name, store, workers, options.rounds)
+        for workers in (0,) if options.processor else (0, 1, 2):
+            latent_rows(name, store, workers, options.rounds, options.processor)
+    if options.processor:
+        return
     print()
     memory(LatentStore(options.folder / "grid", CLOCK))
 
@@ -84,6 +88,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--folder", type=Path, required=True, help="scratch folder for the latents")
     parser.add_argument("--grid", type=Path, help="folder of the GRID shards; without it no raw clips")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--processor", action="store_true",
+                        help="items per second of processor time, which other load on the machine moves less")
     return parser.parse_args()
 
 
@@ -97,10 +103,10 @@ def compare(title: str, workers: int, unit: str, ours: Callable[[], float], peer
           f"({ratios[0]:.2f} .. {ratios[-1]:.2f}) |", flush=True)
 
 
-def rate(work: Callable[[], int]) -> float:
+def rate(work: Callable[[], int], now: Callable[[], float] = time.perf_counter) -> float:
     """What ``work`` counts, per second."""
-    begun = time.perf_counter()
-    return work() / (time.perf_counter() - begun)
+    begun = now()
+    return work() / (now() - begun)
 
 
 # ---------------------------------------------------------------------------------------------------------- raw clips
@@ -252,11 +258,11 @@ def as_it_is(batch: Any) -> Any:
     return batch
 
 
-def latent_rows(name: str, store: LatentStore, workers: int, rounds: int) -> None:
+def latent_rows(name: str, store: LatentStore, workers: int, rounds: int, processor: bool = False) -> None:
     items = ItemComposer(store, CLOCK, WINDOW, SpelledWords(), DataConfig(), seed=1)
     index = store.index
     collate = ChunkCollate(CLOCK, WINDOW, index.audio_channels, index.video, items.units.width)
-    ours = TrainBatches(Source(items.item, collate), Cursor(), Share(BATCH))
+    ours = TrainBatches(Source(items.item, collate, TOGETHER), Cursor(), Share(BATCH))
     for number in range(len(store.clips)):  # the first look at every value is not what is compared
         store.usable(store.clips[number])
     plan = [[items.item(p) for p in range(b * BATCH, (b + 1) * BATCH)] for b in range(40)]
@@ -266,15 +272,19 @@ def latent_rows(name: str, store: LatentStore, workers: int, rounds: int) -> Non
     batches = 48 if name == "production" else 240  # many more than workers hold ready
 
     def take(kind: str, count: int) -> float:
-        return rate(lambda: sum(BATCH for _ in itertools.islice(streams[kind], count)))
+        return rate(lambda: sum(BATCH for _ in itertools.islice(streams[kind], count)),
+                    time.process_time if processor else time.perf_counter)
 
+    if processor:
+        streams.pop("web")
     for kind in streams:
         take(kind, 2 * max(workers, 1))  # processes are up, what they had prefetched is used
     for kind, title in (("read", "the same bytes read and copied"), ("copy", "the copy alone")):
         compare(f"latents, {name}: {title}", workers, "items/s", lambda: take("ours", batches),
                 lambda kind=kind: take(kind, batches), rounds)
-    compare(f"latents, {name}: plain webdataset", workers, "items/s", lambda: take("ours", batches),
-            lambda: take("web", 24), rounds)
+    if not processor:
+        compare(f"latents, {name}: plain webdataset", workers, "items/s", lambda: take("ours", batches),
+                lambda: take("web", 24), rounds)
 
 
 class Webdataset(IterableDataset):
@@ -312,7 +322,7 @@ def memory(store: LatentStore) -> None:
     """Anonymous memory of a process after 1,000 and after 10,000 items."""
     items = ItemComposer(store, CLOCK, WINDOW, SpelledWords(), DataConfig(), seed=1)
     collate = ChunkCollate(CLOCK, WINDOW, store.index.audio_channels, store.index.video, items.units.width)
-    stream = iter(TrainBatches(Source(items.item, collate), Cursor(), Share(BATCH)))
+    stream = iter(TrainBatches(Source(items.item, collate, TOGETHER), Cursor(), Share(BATCH)))
     told = []
     for count in (1_000, 9_000):
         for _ in range(count // BATCH):

@@ -6,10 +6,10 @@
 Models of the preset's size with random weights learn on random latents, so that torch and transformers are all it
 needs. A teacher step is the joint objective without the pointer's pass (denoiser and orchestrator learn); a dmd step
 updates student and critic, as each fifth iteration does, ``critic`` the critic alone, as the others do; ``rollout``
-updates both after fresh streams were rolled two chunks on (as many as Stage II begins with). Useful FLOPs are counted by
-torch on the step of one sample without recomputed activations (forward and backward, multiply-add = 2), times the batch.
-The peak is that of a large matrix product of the same type in the same process. On a GPU one more step is made with
-every host synchronisation forbidden; the first is told with its place, and is a failure unless ``--allow-sync``.
+updates both after fresh streams were rolled two chunks on (as many as Stage II begins with). Useful FLOPs are counted
+by torch on the step of one sample without recomputed activations (forward and backward, multiply-add = 2), times the
+batch. The peak is that of a large matrix product of the same type in the same process. On a GPU one more step is made
+with every host synchronisation forbidden; the first is told with its place, and is a failure unless ``--allow-sync``.
 """
 
 from __future__ import annotations

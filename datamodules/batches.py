@@ -13,6 +13,9 @@ from datamodules.order import batch_positions
 from streamchar.types import ChunkBatch, RolloutBatch
 
 Batch = ChunkBatch | RolloutBatch
+TOGETHER = 256
+"""Items of successive batches that are composed one after the other. Stacking a batch goes over megabytes and drives
+all that composing uses out of the processor's cache; so this is paid once for several small batches."""
 
 
 @dataclass
@@ -33,14 +36,23 @@ class Share:
 
 @dataclass(frozen=True)
 class Source:
-    """Where batches come from: items by position, and their collation."""
+    """Where batches come from: items by position, and their collation.
+
+    ``together``: items that may be composed before the first of them is needed; 1 where an item may be far away.
+    """
 
     item: Callable[[int], Any]
     collate: Callable[[Sequence[Any]], Batch]
+    together: int = 1
 
     def batch(self, positions: Sequence[int]) -> Batch:
         """The batch of these positions."""
         return self.collate([self.item(p) for p in positions])
+
+    def batches(self, plans: Sequence[Sequence[int]]) -> Iterator[Batch]:
+        """The batches of these positions, all composed before the first is stacked."""
+        composed = [[self.item(p) for p in positions] for positions in plans]
+        yield from map(self.collate, composed)
 
 
 class TrainBatches(IterableDataset):
@@ -57,9 +69,13 @@ class TrainBatches(IterableDataset):
         info = get_worker_info()
         number, step = (info.id, info.num_workers) if info else (0, 1)
         s, consumed = self.share, self.cursor.consumed
+        most, ahead = max(self.source.together // s.batch_size, 1), 1
         while True:
-            yield self.source.batch(batch_positions(consumed, number, s.batch_size, s.rank, s.world))
-            number += step
+            numbers = range(number, number + ahead * step, step)
+            yield from self.source.batches([batch_positions(consumed, n, s.batch_size, s.rank, s.world)
+                                            for n in numbers])
+            number += ahead * step
+            ahead = min(2 * ahead, most)  # slowly, since the first look at a clip reads all of it
 
 
 class FixedBatches(IterableDataset):

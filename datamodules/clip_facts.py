@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from datamodules.latent_format import ClipRecord
 from streamchar.clock import ChunkClock
-from streamchar.transcript import Word
+from streamchar.transcript import Transcript, Word
 
 
 @dataclass(slots=True)
@@ -23,6 +23,7 @@ class ClipFacts:
         real_chunks: chunks that start inside the clip's real length (their first frame is a real one), at least 1.
         real_latents: audio latents of phase 0 inside the real length.
         speech: seconds of the first word's start and the last one's end; the whole clip where there is no word.
+        transcripts: of ``words`` by phase, as far as they were needed.
     """
 
     origins: list[float]
@@ -32,6 +33,7 @@ class ClipFacts:
     real_chunks: list[int]
     real_latents: int
     speech: tuple[float, float]
+    transcripts: dict[int, Transcript] = field(default_factory=dict)
 
     @classmethod
     def of(cls, record: ClipRecord, latents: int, clock: ChunkClock) -> ClipFacts:

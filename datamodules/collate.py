@@ -7,17 +7,21 @@ history.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import attrgetter
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from datamodules.compose import ChunkItem
-from datamodules.stacking import Stacking, flags, numbers, positions
+from datamodules.stacking import Stacking, flags, numbers, positions, stacked
 from streamchar.clock import ChunkClock
 from streamchar.transcript import pack_text
 from streamchar.types import ChunkBatch, Conditions, Latents
 from streamchar.window import WindowConfig
+
+_COLUMNS = attrgetter("place", "position", "group", "text", "pointer", "audio", "anchor", "recent",
+                      "video", "ref", "motion", "sink", "past")
 
 
 class _Times(NamedTuple):
@@ -51,31 +55,31 @@ class ChunkCollate:
 
     def __call__(self, items: Sequence[ChunkItem]) -> ChunkBatch:
         w, clock, stack = self.window, self.clock, self.stacking.stack
-        times = [self._times_of(i.place.chunk) for i in items]
-        videos, refs = [i.video for i in items], [i.ref for i in items]
-        motions, sinks, pasts = [i.motion for i in items], [i.sink for i in items], [i.past for i in items]
+        (places, at, groups, texts, pointers, audios, anchors, recents,
+         *optional) = zip(*map(_COLUMNS, items), strict=True)
+        videos, refs, motions, sinks, pasts = optional
+        times = [self._times_of(place.chunk) for place in places]
         has_video, has_ref, has_motion, has_sink, has_past, has_text = flags(
-            *([a is not None for a in group] for group in (videos, refs, motions, sinks, pasts)), [True] * len(items))
-        pointer, cursor = numbers([i.pointer for i in items], [i.text.cursor for i in items])
+            *([a is not None for a in group] for group in optional), [True] * len(items))
+        pointer, cursor = numbers(pointers, [text.cursor for text in texts])
         history, history_mask = self.stacking.right_align(
-            [(w.anchor_latents(clock), [i.anchor for i in items]),
-             (w.recent_latents(clock), [i.recent for i in items])], self.audio_channels)
+            [(w.anchor_latents(clock), anchors), (w.recent_latents(clock), recents)], self.audio_channels)
         conditions = Conditions(
             ref=stack(refs, self.group(1)), has_ref=has_ref,
             motion=stack(motions, self.group(w.motion_latents)), has_motion=has_motion,
             sink=stack(sinks, self.group(w.sink_latents)), has_sink=has_sink,
             past_audio=stack(pasts, (w.past_latents(clock), self.audio_channels)), has_past=has_past,
-            spoken=pack_text([i.text.spoken for i in items], w.max_spoken, self.width, "right"),
-            todo=pack_text([i.text.todo for i in items], w.max_todo, self.width, "left"),
+            spoken=pack_text([text.spoken for text in texts], w.max_spoken, self.width, "right"),
+            todo=pack_text([text.todo for text in texts], w.max_todo, self.width, "left"),
             has_text=has_text, cursor=cursor, history=history, history_mask=history_mask,
-            history_time=stack([t.history for t in times], times[0].history.shape),
-            audio_time=stack([t.audio for t in times], times[0].audio.shape))
+            history_time=stacked([t.history for t in times]),
+            audio_time=stacked([t.audio for t in times]))
         return ChunkBatch(
             conditions=conditions,
-            target=Latents(stack(videos, self.video), stack([i.audio for i in items], items[0].audio.shape)),
-            audio_weight=stack([t.weight for t in times], times[0].weight.shape),
-            has_video=has_video, pointer=pointer, index=positions([i.position for i in items]),
-            keys=[i.place.clip.record.key for i in items], groups=[i.group for i in items if i.group])
+            target=Latents(stack(videos, self.video), stack(audios, audios[0].shape)),
+            audio_weight=stacked([t.weight for t in times]),
+            has_video=has_video, pointer=pointer, index=positions(at),
+            keys=[place.clip.record.key for place in places], groups=[group for group in groups if group])
 
     def _times_of(self, k: int) -> _Times:
         """Of chunk number ``k``, worked out once."""

@@ -205,21 +205,29 @@ class ItemComposer:
         most = self._sizes[1]
         return most if rng.random() < self.cfg.history_full_p else int(rng.integers(most + 1))
 
+    def _transcript(self, place: Place, words: list[Word]) -> Transcript:
+        """Of the words; that of a clip's own is made once."""
+        facts = place.clip.facts(self.clock)
+        if words is not facts.words[place.phase]:
+            return Transcript([name for name, _, _ in words], self.units)
+        found = facts.transcripts.get(place.phase)
+        if found is None or found.units is not self.units:
+            found = facts.transcripts[place.phase] = Transcript([name for name, _, _ in words], self.units)
+        return found
+
     def _text(self, place: Place, words: list[Word], begin: float, window_begin: float,
               rng: np.random.Generator) -> tuple[SplitText, float]:
         """Split the words at the chunk's start (with jitter) and find the true end position within todo."""
-        names = [w.text for w in words]
-        transcript = Transcript(names, self.units)
-        said = word_position_at(words, begin)
-        pointer = said
+        transcript = self._transcript(place, words)
+        pointer = said = word_position_at(words, begin)
         if not place.first and said < len(words):  # text that has ended is known to have ended
             pointer = said + self.cfg.pointer_jitter * float(rng.standard_normal())
             pointer = min(max(pointer, 0.0), len(words) - 1e-3)
         end = begin + self.chunk_s
         if self.cfg.more_text_p and rng.random() < self.cfg.more_text_p and words and end <= words[-1].end:
             more = self.partners.other(place.clip, "speaker", rng)
-            transcript.append([w.text for w in more.record.timed] if more else [])
+            transcript = Transcript([w.text for w in (*words, *(more.record.timed if more else ()))], self.units)
         split = split_transcript(transcript, transcript.unit_position(word_position_at(words, window_begin)),
                                  transcript.unit_position(pointer), self.window.max_spoken, self.window.max_todo)
-        said_at_end = transcript.unit_position(word_position_at(words, end))
+        said_at_end = transcript.unit_position(word_position_at(words, end, said))
         return split, min(max(said_at_end - split.base, 0.0), float(len(split.todo)))

@@ -15,7 +15,7 @@ import lightning as L
 import torch
 from torch.utils.data import DataLoader
 
-from datamodules.batches import Batch, Cursor, FixedBatches, Share, Source, TrainBatches
+from datamodules.batches import TOGETHER, Batch, Cursor, FixedBatches, Share, Source, TrainBatches
 from datamodules.collate import ChunkCollate
 from datamodules.compose import ItemComposer
 from datamodules.config import DataConfig
@@ -176,7 +176,7 @@ class LatentDataModule(L.LightningDataModule):
     def _source(self, items: ItemComposer) -> Source:
         if self.kind == "rollout":
             return Source(RolloutComposer(items, self.rollout_chunks).item, RolloutCollate(self._shapes(items)))
-        return Source(items.item, self._shapes(items))
+        return Source(items.item, self._shapes(items), 1 if items.store.maps.remote else TOGETHER)
 
     def _share(self) -> Share:
         if self.trainer is None:

@@ -30,12 +30,13 @@ class Partners:
         return 0 if self.cfg.chunk_starts == "grid" else int(rng.integers(len(self.store.index.offsets)))
 
     def other(self, clip: LatentClip, group: str, rng: np.random.Generator,
-              accept: Callable[[LatentClip], bool] = lambda _: True) -> LatentClip | None:
+              accept: Callable[[LatentClip], bool] | None = None) -> LatentClip | None:
         """Another usable clip of the same ``group`` (``speaker`` or ``look``), or None where there is none."""
         numbers = self.store.members(group, clip, self.in_shard)
         for _ in range(TRIES if len(numbers) > 1 else 0):
-            found = self.store.clips[numbers[int(rng.integers(len(numbers)))]]
-            if found.number != clip.number and accept(found) and self.store.usable(found):
+            found = self.store.clips[numbers.item(rng.integers(len(numbers)))]
+            fits = found.number != clip.number and (accept is None or accept(found))
+            if fits and self.store.usable(found):
                 return found
         return None
 

@@ -20,7 +20,7 @@ MAX_CLIPS = 400
 
 @dataclass
 class RolloutItem:
-    """One stream to begin; ``motion`` is None for a fresh stream."""
+    """One stream to begin; ``motion`` is None for a fresh stream; ``group``: the set of a mixture."""
 
     key: str
     position: int
@@ -32,6 +32,7 @@ class RolloutItem:
     audio: np.ndarray | None = None
     spoken: tuple[str, ...] = ()
     cursor: float = 0.0
+    group: str = ""
 
 
 class RolloutComposer:
@@ -58,6 +59,7 @@ class RolloutComposer:
         else:
             item = RolloutItem(clip.record.key, position, ref, anchor, [w.text for w in clip.record.timed])
         self._prolong(item, clip, rng)
+        item.group = c.store.set_of(clip) if c.cfg.mix else ""
         return item
 
     def _real_start(self, clip: LatentClip, position: int, ref: np.ndarray | None, anchor: np.ndarray,
@@ -134,4 +136,4 @@ class RolloutCollate:
             start_audio=audio, start_audio_mask=audio_mask, start_spoken=[list(i.spoken) for i in items],
             start_cursor=numbers([i.cursor for i in items])[0],
             index=positions([i.position for i in items]), keys=[i.key for i in items],
-            has_ref=has_ref)
+            has_ref=has_ref, groups=[i.group for i in items if i.group])

@@ -102,6 +102,11 @@ def numbers(*groups: Sequence[float]) -> tuple[Tensor, ...]:
     return torch.from_numpy(np.array(groups, np.float32)).unbind()
 
 
+def stacked(arrays: Sequence[np.ndarray]) -> Tensor:
+    """Small arrays of one shape and type as (B, ...), unchanged."""
+    return torch.from_numpy(np.array(arrays))
+
+
 def positions(places: Sequence[int]) -> Tensor:
     """(B,) int64."""
     return torch.from_numpy(np.array(places, np.int64))

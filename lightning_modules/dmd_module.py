@@ -35,7 +35,8 @@ class DmdModule(MatchingModule):
             share = len(part) / len(batch)
             conditions, prefix, untold = self.conditions(part)
             loss, figures = self.trajectory_backward(conditions, prefix, untold, part.target, part.audio_weight,
-                                                     self.key(part.index, "trajectory"), exit_step, share)
+                                                     self.key(part.index, "trajectory"), exit_step, share,
+                                                     part.groups)
             total, values = total + loss * share, values | figures
         self.finish_trajectory(total, values, batch.keys)
 
@@ -60,7 +61,8 @@ class DmdModule(MatchingModule):
             with at_work("the student's steps for the critic"), torch.no_grad():
                 out = denoise_chunk(self.student, self.orchestrator, conditions, prefix, self.plan, key, exit_step,
                                     stop_at_exit=True, untold=untold)
-            loss, figures = self.critic_backward(out.final, prefix, conditions, part.audio_weight, key, share)
+            loss, figures = self.critic_backward(out.final, prefix, conditions, part.audio_weight, key, share,
+                                                 part.groups)
             critic, values = critic + loss * share, values | figures
         self.finish(generator, critic, values, batch.keys)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from lightning_modules.config import MatchingStage
-from lightning_modules.figures import levels
+from lightning_modules.figures import by_group, levels
 from lightning_modules.fixed_streams import FixedStreams, System
 from lightning_modules.held_out import HeldOutScores
 from lightning_modules.stage_module import StageModule
@@ -112,11 +112,12 @@ class MatchingModule(StageModule):
         return (self.options.video_weight * losses.video + self.options.audio_weight * losses.audio).mean()
 
     def trajectory_backward(self, conditions: Conditions, prefix: Prefix, untold: Prefix | None, clean: Latents,
-                            weight: Tensor, key: NoiseKey, exit_step: int, share: float
+                            weight: Tensor, key: NoiseKey, exit_step: int, share: float, sets: Sequence[str] = ()
                             ) -> tuple[Tensor, dict[str, Any]]:
         """Teach the student where the teacher leads from one of its noise levels; returns the loss and its figures.
 
         ``untold``, here and below: the prefix without text, where the student has heard it; else it is made if needed.
+        ``sets``: of a mixture, that of each sample.
         """
         options = self.options.trajectory
         with at_work("the student's start (the teacher's ODE, the student's forward pass)"):
@@ -125,7 +126,9 @@ class MatchingModule(StageModule):
                 self.plan, exit_step, self.diffusion, options.teacher_steps, untold)
         loss = (options.video_weight * video + options.audio_weight * audio).mean()
         self.role_backward("trajectory", loss * share)
-        return loss.detach(), {"train/trajectory_video": video.mean(), "train/trajectory_audio": audio.mean()}
+        return loss.detach(), {"train/trajectory_video": video.mean(), "train/trajectory_audio": audio.mean(),
+                               **by_group("train/trajectory_video", video, sets),
+                               **by_group("train/trajectory_audio", audio, sets)}
 
     def finish_trajectory(self, loss: Tensor, values: dict[str, Any], keys: list[str]) -> None:
         """Step the student when its backward passes are done, and log."""
@@ -150,8 +153,11 @@ class MatchingModule(StageModule):
                                "train/dmd_gradient_audio": losses.gradient_audio.mean()}
 
     def critic_backward(self, sample: Latents | None, prefix: Prefix, conditions: Conditions, weight: Tensor,
-                        key: NoiseKey, share: float) -> tuple[Tensor, dict[str, Any]]:
-        """Train the critic on a sample without gradient; returns the loss and its figures."""
+                        key: NoiseKey, share: float, sets: Sequence[str] = ()) -> tuple[Tensor, dict[str, Any]]:
+        """Train the critic on a sample without gradient; returns the loss and its figures.
+
+        ``sets``: of a mixture, that of each sample.
+        """
         assert sample is not None, "the critic learns what the exit step made"
         sample = sample.detach()
         scored = renoise(sample, self.orchestrator, prefix, key, self.diffusion)
@@ -161,6 +167,8 @@ class MatchingModule(StageModule):
         self.role_backward("critic", loss * share)
         return loss.detach(), {"train/critic": loss, "train/critic_video": losses.video.mean(),
                                "train/critic_audio": losses.audio.mean(),
+                               **by_group("train/critic_audio", losses.audio, sets),
+                               **by_group("train/critic_video", losses.video, sets),
                                **levels("train/critic_audio", losses.audio, losses.sigma),
                                **levels("train/critic_video", losses.video, losses.sigma)}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -49,11 +50,13 @@ class RolloutModule(MatchingModule):
     def training_step(self, batch: RolloutBatch, batch_index: int) -> None:
         memory, starting = self._memory(batch), self.begins_iteration()
         count, exit_step = self.chunks(), self.exit_step()
-        parts = [memory.rows(at) for at in micro_rows(len(batch), self.stage.accumulate)]
+        assert self.streams is not None
+        rows = micro_rows(len(batch), self.stage.accumulate)
+        parts, sets = [memory.rows(at) for at in rows], [self.streams.groups[at] for at in rows]
         student = critic = torch.zeros((), device=self.device)
         values: dict[str, Any] = {"train/chunks": float(count), "train/exit_step": float(exit_step)}
-        for part in parts:
-            learnt, watched, figures = self._roll(part, count, exit_step, len(part.transcripts) / len(batch))
+        for part, of in zip(parts, sets, strict=True):
+            learnt, watched, figures = self._roll(part, count, exit_step, len(part.transcripts) / len(batch), of)
             student, critic, values = student + learnt, critic + watched, values | figures
         memory = StreamMemory.together(parts)
         values |= {"pointer/stalled_streams": float((memory.stalled >= self._stall()).sum()),
@@ -64,11 +67,12 @@ class RolloutModule(MatchingModule):
         else:
             self.finish(student if self.generator_turn else None, critic, values, batch.keys)
 
-    def _roll(self, memory: StreamMemory, count: int, exit_step: int, share: float
+    def _roll(self, memory: StreamMemory, count: int, exit_step: int, share: float, sets: Sequence[str]
               ) -> tuple[Tensor, Tensor, dict[str, Any]]:
         """Roll some of the streams ``count`` chunks on, with all backward passes.
 
-        ``share``: theirs of the iteration's streams. Returns the losses of student and critic, times it, and figures.
+        ``share``: theirs of the iteration's streams; ``sets``: of a mixture, that in which each began. Returns the
+        losses of student and critic, times ``share``, and figures.
         """
         turn = self.starting or self.generator_turn
         values: dict[str, Any] = {}
@@ -80,21 +84,22 @@ class RolloutModule(MatchingModule):
             weight = self.owned_weight(result.latents.audio, result.chunk)
             if turn and i in learns:
                 part = share / len(learns)
-                loss, figures = self._student_backward(result, weight, memory.index, i, exit_step, part)
+                loss, figures = self._student_backward(result, weight, memory.index, i, exit_step, part, sets)
                 student, values = student + loss * part, values | figures
             if i == watched and not self.starting:
                 key = self.key(memory.index, "critic").at(chunk=i)
-                loss, figures = self.critic_backward(result.exit, result.prefix, result.conditions, weight, key, share)
+                loss, figures = self.critic_backward(result.exit, result.prefix, result.conditions, weight, key, share,
+                                                     sets)
                 critic, values = critic + loss * share, values | figures
         return student, critic, values
 
     def _student_backward(self, result: ChunkResult, weight: Tensor, index: Tensor, chunk: int, exit_step: int,
-                          share: float) -> tuple[Tensor, dict[str, Any]]:
+                          share: float, sets: Sequence[str]) -> tuple[Tensor, dict[str, Any]]:
         """The student learns on one chunk of the rollout: where the teacher ends, or by matching."""
         if self.starting:
             key = self.key(index, "trajectory").at(chunk=chunk)
             return self.trajectory_backward(result.conditions, result.prefix, result.untold, result.latents, weight,
-                                            key, exit_step, share)
+                                            key, exit_step, share, sets)
         key = self.key(index, "generator").at(chunk=chunk)
         return self.generator_backward(result.exit, result.prefix, result.untold, result.conditions, weight, key, share)
 

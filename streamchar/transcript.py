@@ -6,15 +6,14 @@ models) and a token where the LLM's own tokenizer is used. Unit i covers positio
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import accumulate, chain, count, repeat
 from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
 
+from streamchar.segmentation import normalise_words
 from streamchar.types import Text
 
 SILENCE_MARKS = {"sil", "sp", "<sil>", ""}
@@ -35,11 +34,6 @@ class TextUnits(Protocol):
 
     def encode(self, word: str) -> list[list[int]]:
         """One word -> its units, each a list of ``width`` ids (0 = padding). Never empty, never raises."""
-
-
-def normalise_words(text: str) -> list[str]:
-    """Words as the recogniser and the speller see them: lower case, apostrophes kept, other marks dropped."""
-    return re.findall(r"[^\W_]+(?:'[^\W_]+)*", text.lower())
 
 
 def spoken_words(words: Sequence[dict]) -> list[Word]:
@@ -108,16 +102,19 @@ class Transcript:
         return first + (words - word) * count
 
 
-def word_position_at(words: Sequence[Word], t: float) -> float:
-    """How many words are said at time ``t`` (seconds): whole words ended plus the part of the current one."""
-    for said, (_, start, end) in enumerate(words):
+def word_position_at(words: Sequence[Word], t: float, known: float = 0.0) -> float:
+    """How many words are said at time ``t`` (seconds): whole words ended plus the part of the current one.
+
+    ``known``: the answer for an earlier time, from which the search goes on.
+    """
+    first = int(known)
+    for said, (_, start, end) in enumerate(words[first:] if first else words, first):
         if t < end:
             return said + (t - start) / (end - start) if t > start else float(said)
     return float(len(words))
 
 
-@dataclass(frozen=True)
-class SplitText:
+class SplitText(NamedTuple):
     """Result of :func:`split_transcript`: id rows, the position of todo's first unit, and the pointer within todo."""
 
     spoken: list[list[int]]

@@ -130,6 +130,7 @@ class RolloutBatch:
     start_spoken: words already said inside start_audio (they precede ``words``).
     start_cursor (B,) float: units of ``words`` already said at the start (a cut word's fraction).
     has_ref (B,) bool: False = no reference picture was given (learned null); None = every stream has one.
+    groups: per stream, the set of a mixture that its speaker comes from; empty without a mixture.
     index, start_cursor and start_audio_mask are always on the host, which draws noise and splits the text by them.
     """
 
@@ -147,6 +148,7 @@ class RolloutBatch:
     index: Tensor
     keys: list[str]
     has_ref: Tensor | None = None
+    groups: list[str] = field(default_factory=list)
 
     def to(self, device: torch.device | str) -> RolloutBatch:
         """A copy on ``device``, but for what only the host reads."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,7 +15,8 @@ from datamodules.intake.rejection import Rejected
 from datamodules.intake.transcripts import Cue, Token
 from streamchar.errors import InputError
 from streamchar.evaluation.recogniser import SAMPLE_RATE, PocketsphinxAligner
-from streamchar.transcript import Word, normalise_words
+from streamchar.segmentation import unspaced, written_words
+from streamchar.transcript import Word
 
 MARGIN_S = 0.3
 """Subtitles come a little late and go a little early: so much sound around a cue is listened to as well."""
@@ -21,6 +24,9 @@ PIECE_S = 30.0
 LEAST_S = 0.5
 LONGEST_S = 600.0
 """Text and sound are aligned in pieces up to this length; memory grows with the square."""
+
+
+_LATIN = re.compile("[a-z0-9]")
 
 
 class Aligner(Protocol):
@@ -66,9 +72,11 @@ class CtcAligner:
         from torchaudio.functional import forced_align, merge_tokens
 
         spelled = [self._spell(w) for w in words]
-        if not all(spelled):
-            return None  # a word in another script than the model's
-        targets = [i for n, ids in enumerate(spelled) for i in ([self._ids[self._border]] if n else []) + ids]
+        _refuse_unknown([w for w, ids in zip(words, spelled, strict=True) if not ids])
+        # Models of scripts without spaces have learnt no border between their characters.
+        borders = [not (unspaced(a) or unspaced(b)) for a, b in pairwise(words)]
+        targets = spelled[0] + [i for border, ids in zip(borders, spelled[1:], strict=True)
+                                for i in ([self._ids[self._border]] if border else []) + ids]
         scores, step = self._scores(wave)
         repeats = sum(a == b for a, b in zip(targets, targets[1:], strict=False))
         if len(scores) < len(targets) + repeats:
@@ -76,10 +84,10 @@ class CtcAligner:
         path, likely = forced_align(scores[None], torch.tensor([targets]), blank=self._blank)
         spans = merge_tokens(path[0], likely[0], blank=self._blank)
         found, at = [], 0
-        for word, ids in zip(words, spelled, strict=True):
+        for word, ids, border in zip(words, spelled, [*borders, False], strict=True):
             mine = spans[at:at + len(ids)]
             found.append(Word(word, mine[0].start * step, mine[-1].end * step))
-            at += len(ids) + 1
+            at += len(ids) + border
         return found
 
     def _spell(self, word: str) -> list[int]:
@@ -102,6 +110,17 @@ class CtcAligner:
         return torch.cat(rows).log_softmax(-1), step / SAMPLE_RATE
 
 
+def _refuse_unknown(words: list[str]) -> None:
+    """Put a text aside that the aligner cannot spell; any times it gave such words would be guesses.
+
+    Raises:
+        Rejected: ``text does not fit``.
+    """
+    if words:
+        raise Rejected("text does not fit", f"the aligner knows no letter of {', '.join(map(repr, words[:5]))}; give "
+                                            "one of the language as intake.aligner, or word times beside the recording")
+
+
 def open_aligner(folder: str | None) -> Aligner:
     """The CTC model of ``folder``, or pocketsphinx."""
     return CtcAligner(folder) if folder else PocketsphinxAligner()
@@ -118,11 +137,13 @@ def time_words(cue: Cue, wave: Tensor, aligner: Aligner) -> list[Token]:
     """
     begin = max(cue.start - MARGIN_S, 0.0) if cue.start else 0.0
     end = min(cue.end + MARGIN_S, len(wave) / SAMPLE_RATE)
-    written = _written(cue.text)
+    written = written_words(cue.text)
     words = [part for _, parts in written for part in parts]
     if end - begin > LONGEST_S:
         raise Rejected("text does not fit", f"{end - begin:.0f} s in one piece, at most {LONGEST_S:.0f} are aligned: "
                                             "give .srt, .vtt or .json with times, or intake.asr and no text")
+    if isinstance(aligner, PocketsphinxAligner):
+        _refuse_unknown([w for w in words if not _LATIN.search(w)])
     sound = wave[round(begin * SAMPLE_RATE):round(end * SAMPLE_RATE)]
     found = aligner.align(sound, words) if len(sound) >= LEAST_S * SAMPLE_RATE else None
     if found is None:
@@ -133,15 +154,3 @@ def time_words(cue: Cue, wave: Tensor, aligner: Aligner) -> list[Token]:
         tokens.append(Token(text, begin + mine[0].start, min(begin + mine[-1].end, end)))
         at += len(parts)
     return tokens
-
-
-def _written(text: str) -> list[tuple[str, list[str]]]:
-    """Words as written with their spoken parts; a lone mark goes to the word before it (a first one is dropped)."""
-    rows: list[tuple[str, list[str]]] = []
-    for token in text.split():
-        parts = normalise_words(token)
-        if parts:
-            rows.append((token, parts))
-        elif rows:
-            rows[-1] = f"{rows[-1][0]} {token}", rows[-1][1]
-    return rows

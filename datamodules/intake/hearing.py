@@ -21,6 +21,7 @@ from datamodules.intake.sources import Source
 from datamodules.intake.transcripts import Cue, Token, read_transcript
 from datamodules.intake.voice_activity import Span, speech_spans
 from streamchar.evaluation.recogniser import Recogniser
+from streamchar.segmentation import join_written
 
 MISHEARD_S, UNWRITTEN_S = 0.5, 0.8
 """Speech further than the first from any word, and longer than the second, has no text."""
@@ -125,7 +126,7 @@ def recognised(speech: list[Span], wave: Tensor, recogniser: Recogniser, cfg: In
     cues = []
     for start, end in plan_clips((0.0, len(wave) / SAMPLE_RATE), speech, [], rules):
         heard = recogniser.hear(wave[round(start * SAMPLE_RATE):round(end * SAMPLE_RATE)])
-        text = " ".join(w.text for w in heard)
+        text = join_written(w.text for w in heard)
         if not text:
             continue
         timed = all(math.isfinite(w.start) and math.isfinite(w.end) for w in heard)

@@ -8,8 +8,10 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from datamodules.clip_reader import iterate_shard
+from datamodules.intake.sample import recording_of
 from datamodules.intake.staging import SourceRecord, Staging
 from datamodules.shard_writer import ShardWriter
 from datamodules.shards import INDEX_NAME, ShardIndex
@@ -26,7 +28,7 @@ class Packed:
 
 
 def pack(records: Sequence[SourceRecord], staging: Staging, folder: Path, name: str, val_share: float,
-         shard_clips: int) -> ShardIndex:
+         shard_clips: int, by_speaker: bool = False) -> ShardIndex:
     """Write the shards of all clips; those that are there already with the same clips are kept, others go.
 
     Args:
@@ -34,9 +36,10 @@ def pack(records: Sequence[SourceRecord], staging: Staging, folder: Path, name: 
         folder: receives ``NAME-{train,val}-*.tar`` and ``shards.json``.
         val_share: share of the recordings in validation.
         shard_clips: clips per shard.
+        by_speaker: validation is a share of the speakers, where there are enough of them.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    plans = plan_shards(records, name, val_share, shard_clips)
+    plans = plan_shards(records, name, val_share, shard_clips, by_speaker)
     index = _kept(plans, folder)
     for path in [*folder.glob("*.tar"), *folder.glob(".*.tmp")]:
         if path.name not in index.entries:
@@ -57,13 +60,23 @@ def pack(records: Sequence[SourceRecord], staging: Staging, folder: Path, name: 
     return index
 
 
-def plan_shards(records: Sequence[SourceRecord], name: str, val_share: float, shard_clips: int) -> list[Packed]:
-    """Which clips go where: a recording is all training or all validation, by a hash of its key."""
-    used = [r for r in records if r.clips]
-    held_out = validation_keys([r.key for r in used], val_share)
+def plan_shards(records: Sequence[SourceRecord], name: str, val_share: float, shard_clips: int,
+                by_speaker: bool = False) -> list[Packed]:
+    """Which clips go where: a recording, or all of a speaker, is training or validation, by a hash of its name.
+
+    Speakers are held out where ``val_share`` of them is at least one; of fewer a single one would be too large a share.
+    """
+    speakers = dict.fromkeys(str(c["speaker"]) for r in records for c in r.clips)
+    by_speaker = by_speaker and len(speakers) * val_share >= 1
+
+    def owner(clip: dict[str, Any]) -> str:
+        return str(clip["speaker"]) if by_speaker else recording_of(clip["key"])
+
+    held_out = validation_keys(list(dict.fromkeys(owner(c) for r in records for c in r.clips)), val_share)
     plans = []
     for split in ("train", "val"):
-        clips = [(r.key, c["key"], r.recipe) for r in used if (r.key in held_out) == (split == "val") for c in r.clips]
+        clips = [(r.key, c["key"], r.recipe) for r in records for c in r.clips
+                 if (owner(c) in held_out) == (split == "val")]
         for number, start in enumerate(range(0, len(clips), shard_clips)):
             part = clips[start:start + shard_clips]
             recipe = hashlib.sha256(json.dumps(part).encode()).hexdigest()
@@ -72,8 +85,8 @@ def plan_shards(records: Sequence[SourceRecord], name: str, val_share: float, sh
 
 
 def validation_keys(keys: Sequence[str], share: float) -> set[str]:
-    """Recordings held out: those whose hash falls into ``share``, at least one of several; adding recordings moves
-    none of the others."""
+    """Recordings (or speakers) held out: those whose hash falls into ``share``, at least one of several; adding some
+    moves none of the others."""
     place = {key: zlib.crc32(key.encode()) / 2**32 for key in keys}
     chosen = {key for key in keys if place[key] < share}
     if not chosen and share > 0 and len(keys) > 1:

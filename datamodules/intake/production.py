@@ -6,16 +6,19 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+from datamodules.intake.bundle import Bundle
 from datamodules.intake.config import IntakeConfig
 from datamodules.intake.listing import list_sources
 from datamodules.intake.models import ModelPaths, open_models
 from datamodules.intake.packing import pack
 from datamodules.intake.rejection import Rejected, Rejection
 from datamodules.intake.report import write_report
+from datamodules.intake.sample import Sample
 from datamodules.intake.sources import Source
 from datamodules.intake.speech_take import take_speech
 from datamodules.intake.staging import SourceRecord, Staging
@@ -27,24 +30,40 @@ log = logging.getLogger(__name__)
 Report = Callable[[SourceRecord, bool], None]
 
 
-def take(source: Source, recipe: str, cfg: IntakeConfig, folder: Path) -> SourceRecord:
-    """Make the clips of one recording and keep them; whatever is wrong with it becomes a rejection. Runs in a worker.
+def take(source: Bundle | Source, recipe: str, cfg: IntakeConfig, folder: Path) -> SourceRecord:
+    """Make the clips of one recording (or those of a bundle) and keep them; whatever is wrong with it becomes a
+    rejection. Runs in a worker.
 
     Raises:
         InputError: for what concerns all recordings: a model that cannot be loaded.
         OSError: a full disk.
     """
     models, staging = open_models(ModelPaths.of(cfg)), Staging(folder, recipe, cfg)
+    if isinstance(source, Bundle):
+        return staging.keep(source, (row for one in source.sources() for row in utterance(one, cfg)))
     try:
         return staging.keep(source, (take_speech if recipe == "speech" else take_video)(source, cfg, models))
-    except Rejected as no:
-        rejection = Rejection(source.name, 0.0, None, no.reason, no.detail)
-    except (StreamCharError, OSError):  # what cannot be read is rejected; this is the disk
-        raise
-    except Exception as error:  # one odd file must not cost all the others
-        log.warning("%s: %s", source.name, error, exc_info=True)
-        rejection = Rejection(source.name, 0.0, None, "crashed", f"{type(error).__name__}: {error}")
-    return staging.keep(source, [rejection])
+    except Exception as error:
+        return staging.keep(source, [_rejection(source, error)])
+
+
+def utterance(source: Source, cfg: IntakeConfig) -> list[Sample | Rejection]:
+    """All of a short recording; nothing but a rejection where something is wrong with it. Runs in a worker."""
+    try:
+        return list(take_speech(source, cfg, open_models(ModelPaths.of(cfg))))
+    except Exception as error:
+        return [_rejection(source, error)]
+
+
+def _rejection(source: Source, error: Exception) -> Rejection:
+    """Why a recording is not used; raises ``error`` again where it is not about this recording."""
+    if isinstance(error, Rejected):
+        return Rejection(source.name, 0.0, None, error.reason, error.detail)
+    if isinstance(error, (StreamCharError, OSError)):  # what cannot be read is rejected; this is the disk
+        raise error
+    # one odd file must not cost all the others
+    log.warning("%s: %s", source.name, error, exc_info=error)
+    return Rejection(source.name, 0.0, None, "crashed", f"{type(error).__name__}: {error}")
 
 
 def produce(recipe: str, cfg: IntakeConfig, folder: Path, begin: Callable[[int], None] = lambda _: None,
@@ -65,7 +84,7 @@ def produce(recipe: str, cfg: IntakeConfig, folder: Path, begin: Callable[[int],
     sources = list_sources(recipe, cfg.input)
     staging = Staging(folder / "sources", recipe, cfg)
     staging.clean(s.key for s in sources)
-    begin(len(sources))
+    begin(sum(s.count for s in sources))
     records = {s.key: r for s in sources if (r := staging.finished(s)) is not None}
     for record in records.values():
         report(record, False)
@@ -75,18 +94,19 @@ def produce(recipe: str, cfg: IntakeConfig, folder: Path, begin: Callable[[int],
             records[record.key] = record
             report(record, True)
         ordered = [records[s.key] for s in sources]
-        index = pack(ordered, staging, folder / "shards", recipe, cfg.val_share, cfg.shard_clips)
+        index = pack(ordered, staging, folder / "shards", recipe, cfg.val_share, cfg.shard_clips, recipe == "speech")
     except OSError as error:
         raise InputError(f"cannot write to {folder}: {error.strerror or error}; free some space or choose another "
                          "root=; finished recordings are kept and the next run goes on from them") from error
     summary = write_report(ordered, staging, folder)
     if not index.samples:
-        raise DataError(f"no clip could be made of {len(sources)} recordings; {_reasons(summary)}; "
+        raise DataError(f"no clip could be made of {summary['recordings']} recordings; {_reasons(summary)}; "
                         f"{folder / 'report.json'} names them")
     return index, summary
 
 
-def _records(sources: Sequence[Source], recipe: str, cfg: IntakeConfig, staging: Staging) -> Iterator[SourceRecord]:
+def _records(sources: Sequence[Bundle | Source], recipe: str, cfg: IntakeConfig,
+             staging: Staging) -> Iterator[SourceRecord]:
     workers = min(cfg.workers, len(sources))
     if workers < 2:
         for source in sources:
@@ -98,10 +118,20 @@ def _records(sources: Sequence[Source], recipe: str, cfg: IntakeConfig, staging:
         yield record
     for source in left:  # a process died: alone, each shows whether it was the one
         found = list(_in_pool([source], 1, recipe, cfg, staging.folder))
-        yield found[0] if found else staging.keep(source, [Rejection(source.name, 0.0, None, "crashed")])
+        yield found[0] if found else staging.keep(source, _one_by_one(source, cfg))
 
 
-def _in_pool(sources: Sequence[Source], workers: int, recipe: str, cfg: IntakeConfig,
+def _one_by_one(source: Bundle | Source, cfg: IntakeConfig) -> Iterator[Sample | Rejection]:
+    """The utterances of a bundle that tore its process down, each in a process of its own."""
+    for one in source.sources():
+        found: list[Sample | Rejection] = [Rejection(one.name, 0.0, None, "crashed")]
+        if isinstance(source, Bundle):
+            with suppress(BrokenProcessPool), ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+                found = pool.submit(utterance, one, cfg).result()
+        yield from found
+
+
+def _in_pool(sources: Sequence[Bundle | Source], workers: int, recipe: str, cfg: IntakeConfig,
              folder: Path) -> Iterator[SourceRecord]:
     """Records as they are finished; ends early, without an error, where a process dies."""
     pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"))

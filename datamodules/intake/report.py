@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from datamodules.intake.rejection import REASONS
+from datamodules.intake.sample import recording_of
 from datamodules.intake.staging import SourceRecord, Staging
 
 SHEET_CLIPS, COLUMNS, SIDE = 60, 10, 96
@@ -20,7 +21,8 @@ def write_report(records: Sequence[SourceRecord], staging: Staging, folder: Path
     clips = [c for r in records for c in r.clips]
     rejected = [row for r in records for row in r.rejections]
     counts = Counter(row.reason for row in rejected)
-    summary = {"recordings": len(records), "recordings_used": sum(bool(r.clips) for r in records),
+    summary = {"recordings": sum(r.recordings for r in records),
+               "recordings_used": len({recording_of(c["key"]) for c in clips}),
                "clips": len(clips), "seconds": round(sum(c["seconds"] for c in clips), 3),
                "speakers": len({c["speaker"] for c in clips}), "rejected": len(rejected),
                "sync_not_judged": sum("sync" in c["measured"] and c["measured"]["sync"] is None for c in clips),

@@ -18,6 +18,7 @@ from datamodules.intake.rejection import Rejected
 from datamodules.intake.sources import Source
 from datamodules.intake.transcripts import Token
 from datamodules.media import encode_mp4, encode_wav
+from streamchar.segmentation import join_written
 
 
 @dataclass
@@ -53,6 +54,11 @@ def checked_sound(wave: Tensor, cfg: IntakeConfig) -> tuple[Tensor, dict[str, fl
     return wave, {"lufs": round(max(before + gain, -99.0), 1), "gain_db": round(gain, 1), "clipped": round(share, 5)}
 
 
+def recording_of(clip: str) -> str:
+    """The key of the recording that a clip (its key) was cut from."""
+    return clip.rpartition("-")[0]
+
+
 def make_sample(source: Source, number: int, heard: Heard, words: Sequence[Token], wave: Tensor, cfg: IntakeConfig,
                 frames: NDArray[np.uint8] | None, more: dict[str, Any]) -> Sample:
     """Encode a clip: ``KEY.wav``, ``KEY.json`` and, with pictures (F, size, size, 3), ``KEY.mp4``.
@@ -64,7 +70,7 @@ def make_sample(source: Source, number: int, heard: Heard, words: Sequence[Token
     key = f"{source.key}-{number:04d}"
     seconds = len(frames) / cfg.fps if frames is not None else len(wave) / cfg.sample_rate
     meta: dict[str, Any] = {
-        "key": key, "speaker": source.speaker, "look": source.speaker, "text": " ".join(w.text for w in words),
+        "key": key, "speaker": source.speaker, "look": source.speaker, "text": join_written(w.text for w in words),
         "words": [{"w": w.text, "start": round(w.start, 3), "end": round(w.end, 3)} for w in words],
         "sample_rate": cfg.sample_rate, "seconds": round(seconds, 3), "transcript": heard.written, **more}
     files = {"wav": encode_wav(wave.numpy(), cfg.sample_rate)}

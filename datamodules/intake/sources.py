@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
+import zlib
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,8 @@ from datamodules.intake.transcripts import READERS
 
 NOT_RECORDINGS = (*READERS, ".csv", ".md", ".lab", ".png", ".jpg", ".jpeg")
 """Endings of what lies beside recordings; every other file is tried."""
+LONGEST_KEY = 80
+"""Characters; names in a tar have at most 100."""
 SPEAKERLESS = {"wavs", "wav", "audio", "video", "videos", "clips", "mp3"}
 
 
@@ -40,6 +44,19 @@ class Source:
     def file_name(self) -> str:
         """The recording's own name, without its folder."""
         return Path(self.member.name).name if self.member else self.path.name
+
+    @property
+    def count(self) -> int:
+        """Recordings: a :class:`~datamodules.intake.bundle.Bundle` has several."""
+        return 1
+
+    def sources(self) -> Iterable[Source]:
+        """Itself, as the only one."""
+        return (self,)
+
+    def named(self, key: str) -> Source:
+        """Itself, with a key."""
+        return replace(self, key=key)
 
     def fingerprint(self) -> str:
         """Hash of what decides the result: the files by name, size and time of change."""
@@ -78,6 +95,16 @@ def speaker_in(body: bytes) -> str | None:
     except ValueError:
         return None
     return str(data["speaker"]) if isinstance(data, dict) and data.get("speaker") else None
+
+
+def distinct_keys(keys: Sequence[str], paths: Sequence[str]) -> list[str]:
+    """The keys of ``paths``; those that several would share, and long ones, end in a number of their own."""
+    found, counts = [], Counter(keys)
+    for key, path in zip(keys, paths, strict=True):
+        number = f"-{zlib.crc32(path.encode()):08x}"
+        fits = counts[key] == 1 and len(key) <= LONGEST_KEY
+        found.append(key if fits else key[:LONGEST_KEY - len(number)] + number)
+    return found
 
 
 def slug(name: str) -> str:

@@ -17,13 +17,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from datamodules.intake.bundle import Bundle
 from datamodules.intake.config import IntakeConfig
 from datamodules.intake.rejection import Rejection
 from datamodules.intake.sample import Sample
 from datamodules.intake.sources import Source
 from datamodules.shard_writer import ShardWriter
 
-VERSION = 1
+VERSION = 2
 """Raised when the same recording and options give another result."""
 STILL_PX, MOST_STILLS = 96, 120
 """Side of the pictures that are kept for people, and how many of a recording, spread over it (a JPEG is at most 65,500
@@ -34,14 +35,15 @@ NEUTRAL = ("input", "workers", "val_share", "shard_clips")
 
 @dataclass
 class SourceRecord:
-    """One recording's result: the ``clips`` (key, seconds, speaker and what was measured) in its tar, and what was
-    rejected."""
+    """The result of one recording, or of the ``recordings`` of a bundle: the ``clips`` (key, seconds, speaker and what
+    was measured) in its tar, and what was rejected."""
 
     key: str
     file: str
     recipe: str
     clips: list[dict[str, Any]] = field(default_factory=list)
     rejections: list[Rejection] = field(default_factory=list)
+    recordings: int = 1
 
 
 class Staging:
@@ -61,7 +63,7 @@ class Staging:
         self._options = json.dumps([VERSION, recipe, options], sort_keys=True)
         folder.mkdir(parents=True, exist_ok=True)
 
-    def recipe_of(self, source: Source) -> str:
+    def recipe_of(self, source: Bundle | Source) -> str:
         """Fingerprint of all that decides a recording's result."""
         return hashlib.sha256((self._options + source.fingerprint()).encode()).hexdigest()[:16]
 
@@ -73,7 +75,7 @@ class Staging:
         """A picture of each of its clips, of many clips some, side by side."""
         return self.folder / f"{key}.jpg"
 
-    def finished(self, source: Source) -> SourceRecord | None:
+    def finished(self, source: Bundle | Source) -> SourceRecord | None:
         """The record of an earlier run, where it still holds."""
         try:
             row = json.loads((self.folder / f"{source.key}.json").read_text())
@@ -83,10 +85,10 @@ class Staging:
         good = record.recipe == self.recipe_of(source) and (not record.clips or self.tar(source.key).is_file())
         return record if good else None
 
-    def keep(self, source: Source, made: Iterable[Sample | Rejection]) -> SourceRecord:
+    def keep(self, source: Bundle | Source, made: Iterable[Sample | Rejection]) -> SourceRecord:
         """Write a recording's clips as they are made, so that a long one needs no more memory, then its record, which
         marks it finished."""
-        record = SourceRecord(source.key, source.name, self.recipe_of(source))
+        record = SourceRecord(source.key, source.name, self.recipe_of(source), recordings=source.count)
         stills: list[Any] = []
         every = 1
         (self.folder / f"{source.key}.json").unlink(missing_ok=True)

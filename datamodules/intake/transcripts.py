@@ -16,7 +16,8 @@ from typing import Any
 
 from datamodules.intake.rejection import Rejected
 from datamodules.intake.tar_member import TarMember
-from streamchar.transcript import SILENCE_MARKS, normalise_words
+from streamchar.segmentation import join_written, normalise_words
+from streamchar.transcript import SILENCE_MARKS
 
 ALIGN_HZ = 25000
 
@@ -77,7 +78,7 @@ def timed_cue(tokens: list[Token]) -> Cue:
         last = t.start
     if not tokens:
         return Cue("")
-    return Cue(" ".join(t.text for t in tokens), tokens[0].start, tokens[-1].end, tuple(tokens))
+    return Cue(join_written(t.text for t in tokens), tokens[0].start, tokens[-1].end, tuple(tokens))
 
 
 def _txt(body: str) -> list[Cue]:

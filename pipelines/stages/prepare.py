@@ -70,8 +70,8 @@ def _recordings(cfg: RunConfig, folder: Path) -> None:
         def count(record: SourceRecord, new: bool) -> None:
             fields, seconds = bar.tasks[0].fields, sum(c["seconds"] for c in record.clips)
             now = fields["now"] + (seconds if new else 0.0)  # the rate is that of this run
-            bar.update(task, advance=1, clips=fields["clips"] + len(record.clips), made=fields["made"] + seconds,
-                       now=now, rejected=fields["rejected"] + len(record.rejections),
+            bar.update(task, advance=record.recordings, clips=fields["clips"] + len(record.clips),
+                       made=fields["made"] + seconds, now=now, rejected=fields["rejected"] + len(record.rejections),
                        rate=now / max(bar.tasks[0].elapsed or 0.0, 1e-3))
 
         index, summary = produce(cfg.prepare.recipe, cfg.intake, folder, lambda n: bar.update(task, total=n), count)

@@ -18,7 +18,8 @@ from torch import Tensor
 
 from streamchar.errors import InputError
 from streamchar.evaluation.recogniser import SAMPLE_RATE
-from streamchar.transcript import Word, normalise_words
+from streamchar.segmentation import normalise_words, unspaced
+from streamchar.transcript import Word
 
 PIECE_S = 30.0
 SEARCH_S = 5.0
@@ -94,10 +95,10 @@ class NetworkRecogniser:
 
     def _spelled(self, inputs: Any, start_s: float, samples: int) -> list[Word]:
         ids = self._model(**inputs).logits.argmax(-1)[0]
-        found = self._processor.tokenizer.decode(ids, output_word_offsets=True)
+        found = self._processor.tokenizer.decode(ids, output_word_offsets=True, output_char_offsets=True)
         step = getattr(self._model.config, "inputs_to_logits_ratio", samples / len(ids)) / SAMPLE_RATE
         words = []
-        for entry in found.word_offsets:
+        for entry in _entries(found):
             parts = normalise_words(entry["word"])
             begin = start_s + entry["start_offset"] * step
             each = (entry["end_offset"] - entry["start_offset"]) * step / max(len(parts), 1)
@@ -108,6 +109,17 @@ class NetworkRecogniser:
         ids = self._model.generate(**inputs, do_sample=False, num_beams=1, **self._language)
         text = self._processor.batch_decode(ids, skip_special_tokens=True)[0]
         return [Word(word, math.nan, math.nan) for word in normalise_words(text)]
+
+
+def _entries(found: Any) -> list[dict[str, Any]]:
+    """Words with their offsets; where one is a run of characters without spaces, these with theirs."""
+    rows: list[dict[str, Any]] = []
+    for entry in found.word_offsets:
+        inside = [{**c, "word": c["char"]} for c in found.char_offsets
+                  if entry["start_offset"] <= c["start_offset"] and c["end_offset"] <= entry["end_offset"]]
+        parts = normalise_words(entry["word"])
+        rows += inside if len(inside) == len(parts) and all(map(unspaced, parts)) else [entry]
+    return rows
 
 
 def write_numbers_out(settings: Any, tokenizer: Any) -> None:

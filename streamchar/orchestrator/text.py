@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from streamchar.segmentation import unspaced
+
 ALPHABET = "abcdefghijklmnopqrstuvwxyz0123456789'"
 UNKNOWN = len(ALPHABET) + 1
 
@@ -26,7 +28,10 @@ class SpelledWords:
 
 
 class TokenizerUnits:
-    """Units are the tokens of a Hugging Face tokenizer; ids are shifted by one so that 0 stays padding."""
+    """Units are the tokens of a Hugging Face tokenizer; ids are shifted by one so that 0 stays padding.
+
+    A word has a space before it, as in running text, where its script writes one.
+    """
 
     width = 1
 
@@ -35,5 +40,5 @@ class TokenizerUnits:
         self.vocabulary = len(tokenizer) + 1
 
     def encode(self, word: str) -> list[list[int]]:
-        ids = self.tokenizer.encode(" " + word, add_special_tokens=False)
+        ids = self.tokenizer.encode(word if unspaced(word) else " " + word, add_special_tokens=False)
         return [[i + 1] for i in ids] or [[1]]

@@ -9,6 +9,7 @@ import tarfile
 import weakref
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -17,10 +18,10 @@ import torch
 from PIL import Image
 
 from datamodules.clip_reader import read_clips
-from datamodules.intake import production, staging, video_take
+from datamodules.intake import bundle, production, staging, video_take
 from datamodules.intake.config import IntakeConfig
 from datamodules.intake.models import ModelPaths
-from datamodules.intake.packing import validation_keys
+from datamodules.intake.packing import plan_shards, validation_keys
 from datamodules.intake.staging import SourceRecord
 from datamodules.media import encode_wav
 from datamodules.quarantine import Quarantine
@@ -282,8 +283,9 @@ def mp3(wave: np.ndarray) -> bytes:
     return medium.getvalue()
 
 
-def test_emilia_tars_of_mp3_become_shards(tmp_path: Path) -> None:
-    """Real mp3 in the layout as published; one is damaged, one has no JSON."""
+def test_emilia_tars_of_mp3_become_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Real mp3 in the layout as published; one is damaged, one has no JSON. Two utterances are kept together."""
+    monkeypatch.setattr(bundle, "UTTERANCES", 2)
     level = syllables(4.0, ((1.0, 2.5),))
     wave = 0.4 * level * np.sin(2 * np.pi * 200 * np.arange(len(level)) / RATE)
     rows: dict[str, bytes] = {}
@@ -314,6 +316,40 @@ def test_emilia_tars_of_mp3_become_shards(tmp_path: Path) -> None:
         assert abs(int(np.argmax(lags)) - 10) <= 2 and max(lags) > 0.98  # within 5 ms
     assert {r["file"].rpartition(":")[2]: r["reason"] for r in report(tmp_path)["rejections"]} == {
         "EN_B00000_S00002_W000003.mp3": "unreadable", "EN_B00000_S00003_W000004.mp3": "no transcript"}
+    told = report(tmp_path)
+    assert (told["recordings"], told["recordings_used"]) == (5, 3)
+    kept = sorted(p.name for p in (tmp_path / "sources").iterdir())
+    assert kept == [f"EN-B000000-00000{n}.{kind}" for n, kind in ((0, "json"), (0, "tar"), (2, "json"), (2, "tar"),
+                                                                 (4, "json"))]
+    (tmp_path / "sources" / "EN-B000000-000002.json").unlink()
+    made: list[tuple[str, bool]] = []
+    production.produce("speech", fake_options(tmp_path), tmp_path, report=lambda r, new: made.append((r.key, new)))
+    assert [key for key, new in made if new] == ["EN-B000000-000002"] and len(made) == 3
+
+
+def test_speakers_are_held_out_where_there_are_enough() -> None:
+    def record(number: int) -> SourceRecord:
+        """A bundle of two utterances by different speakers; every speaker is in ten bundles."""
+        keys = [f"r{number}-{i}-0000" for i in range(2)]
+        return SourceRecord(f"r{number}", "a.tar", "x", [{"key": k, "seconds": 1.0, "speaker": f"s{(number + i) % 30}"}
+                                                       for i, k in enumerate(keys)])
+
+    records = [record(n) for n in range(150)]
+    speaker = {c["key"]: c["speaker"] for r in records for c in r.clips}
+
+    def split(**options: Any) -> dict[str, set[str]]:
+        sets: dict[str, set[str]] = {"train": set(), "val": set()}
+        for plan in plan_shards(records, "speech", 0.1, 7, **options):
+            sets["val" if "-val-" in plan.file else "train"] |= {key for _, key in plan.clips}
+        assert not sets["train"] & sets["val"] and sets["train"] | sets["val"] == set(speaker)
+        return sets
+
+    apart = {name: {speaker[key] for key in keys} for name, keys in split(by_speaker=True).items()}
+    assert apart["val"] and not apart["val"] & apart["train"]
+    mixed = {name: {speaker[key] for key in keys} for name, keys in split().items()}
+    assert mixed["val"] & mixed["train"]
+    few = [record(0)]  # two speakers: one of them would be half of all
+    assert plan_shards(few, "speech", 0.1, 7, True) == plan_shards(few, "speech", 0.1, 7)
 
 
 def speech_run(folder: Path) -> list[str]:

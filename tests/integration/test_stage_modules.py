@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from copy import deepcopy
+from dataclasses import replace
 
 import lightning as L
 import pytest
@@ -73,8 +74,8 @@ def build(kind: str, **options):
     return RolloutModule(character, teacher, critic, RolloutStage(steps=8, **rates, **options), 0)
 
 
-def train(module, kind: str, steps: int = 8, directory=None):
-    data = Data(kind)
+def train(module, kind: str, steps: int = 8, directory=None, data=None):
+    data = data or Data(kind)
     trainer = L.Trainer(max_steps=steps, accelerator="cpu", logger=False, enable_checkpointing=False, devices=1,
                         enable_progress_bar=False, enable_model_summary=False, limit_val_batches=0)
     trainer.fit(module, data)
@@ -124,6 +125,27 @@ def test_the_student_starts_at_the_ends_of_the_teachers_trajectories(kind):
     assert trainer.global_step == 8
     assert module.updates == {"trajectory": 3, "critic": 5, "student": 2}  # student: iterations 4 and 6
     assert {role: module.total_updates(role) for role in module.updates} == module.updates
+
+
+class Mixed(Data):
+    """Batches of two sets, the second with one sample."""
+
+    def batch(self, number: int):
+        batch = super().batch(number)
+        return replace(batch, groups=["talk"] * (len(batch) - 1) + ["puppet"])
+
+
+@pytest.mark.parametrize("kind", ["dmd", "rollout"])
+def test_losses_of_the_sets_of_a_mixture_are_told_apart(kind, monkeypatch):
+    module = build(kind, trajectory=TrajectoryConfig(steps=1, teacher_steps=2, optimizer=RATE))
+    rows, log_step = [], module.log_step
+    monkeypatch.setattr(module, "log_step", lambda values, size: (rows.append((values, size)), log_step(values, size)))
+    train(module, kind, 2, data=Mixed(kind))
+    for (values, size), role in zip(rows, ("trajectory", "critic"), strict=True):
+        for name in (f"train/{role}_audio", f"train/{role}_video"):
+            talk, puppet = float(values[f"{name}_in_talk"]), float(values[f"{name}_in_puppet"])
+            whole = ((size - 1) * talk + puppet) / size
+            assert talk != puppet and whole == pytest.approx(float(values[name].detach()), rel=1e-4)
 
 
 @pytest.mark.parametrize("kind, options", [

@@ -235,7 +235,9 @@ def test_a_ctc_model_places_words_in_order(ctc_folder: Path) -> None:
     found = aligner.align(wave, ["set", "red", "too"])
     assert found is not None and [w.text for w in found] == ["set", "red", "too"]
     assert all(0 <= a.start < a.end <= b.start for a, b in zip(found, found[1:], strict=False)) and found[-1].end <= 2
-    assert aligner.align(wave, ["слово"]) is None and aligner.align(wave[:RATE // 10], ["extraordinarily"] * 3) is None
+    assert aligner.align(wave[:RATE // 10], ["extraordinarily"] * 3) is None
+    with pytest.raises(Rejected, match="no letter of 'слово'; give one of the language as intake.aligner"):
+        aligner.align(wave, ["слово"])
 
 
 def test_forced_alignment_finds_planted_letters(ctc_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -248,6 +250,10 @@ def test_forced_alignment_finds_planted_letters(ctc_folder: Path, monkeypatch: p
     tokens = time_words(Cue("-- So, go! --", 0.0, 2.0), torch.zeros(2 * RATE), aligner)
     assert [t.text for t in tokens] == ["So,", "go! --"]
     assert [round(v, 2) for t in tokens for v in (t.start, t.end)] == [0.4, 0.46, 0.82, 0.9]
+    aligner._ids |= {"你": aligner._ids["S"], "好": aligner._ids["O"]}  # no border between characters
+    tokens = time_words(Cue("「你好。go", 0.0, 2.0), torch.zeros(2 * RATE), aligner)
+    assert [t.text for t in tokens] == ["「你", "好。", "go"]
+    assert [round(v, 2) for t in tokens for v in (t.start, t.end)] == [0.4, 0.42, 0.44, 0.46, 0.82, 0.9]
 
 
 def test_a_cue_is_looked_for_around_its_own_time(ctc_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ from datamodules.latent_format import INDEX_NAME
 from datamodules.latent_shards import LatentStore
 from datamodules.mixture import BLOCK, MixedOrder, check_sets, shares
 from datamodules.order import GlobalOrder
+from datamodules.rollout_items import RolloutCollate, RolloutComposer
 from lightning_modules.figures import by_group
 from streamchar.errors import DataError
 from streamchar.orchestrator.text import SpelledWords
@@ -74,6 +75,9 @@ def test_items_say_which_set_they_are_of(store):
     batch = ChunkCollate(CLOCK, WINDOW, 2, store.index.video, items.units.width)([items.item(p) for p in range(400)])
     assert all((g == "puppet") == (int(k[4:]) >= 8) for g, k in zip(batch.groups, batch.keys, strict=True))
     assert 0.65 < batch.groups.count("puppet") / 400 < 0.85
+    streams = RolloutCollate(ChunkCollate(CLOCK, WINDOW, 2, store.index.video, items.units.width))(
+        [RolloutComposer(items).item(p) for p in range(40)])
+    assert streams.groups == batch.groups[:40]
 
 
 def test_the_latents_must_hold_the_sets(store):

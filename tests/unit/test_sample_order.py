@@ -52,14 +52,16 @@ def test_random_numbers_depend_on_seed_position_and_stream_alone():
         assert not np.array_equal(draw, other.random(4))
 
 
-def test_another_number_of_processes_neither_repeats_nor_loses_a_sample():
+@pytest.mark.parametrize("together", [1, 12, 64])
+def test_another_number_of_processes_neither_repeats_nor_loses_a_sample(together):
     seen, cursor = [], Cursor()
     for world, steps in ((1, 3), (2, 2), (3, 1), (1, 2)):
-        ranks = [iter(TrainBatches(Source(int, list), cursor, Share(4, rank, world))) for rank in range(world)]
+        shares = [Share(4, rank, world) for rank in range(world)]
+        ranks = [iter(TrainBatches(Source(int, list, together), cursor, share)) for share in shares]
         for _ in range(steps):
-            together = [position for rank in ranks for position in next(rank)]
-            assert sorted(together) == list(range(len(seen), len(seen) + 4 * world))
-            seen += together
+            got = [position for rank in ranks for position in next(rank)]
+            assert sorted(got) == list(range(len(seen), len(seen) + 4 * world))
+            seen += got
         cursor = Cursor(len(seen))  # what a checkpoint keeps
     assert sorted(seen) == list(range(4 * (3 + 4 + 3 + 2)))
 
