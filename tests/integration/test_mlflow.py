@@ -176,9 +176,9 @@ def test_stages_that_no_server_saw_are_sent_later(tmp_path):
 def test_a_changed_configuration_is_kept_as_a_difference(tmp_path):
     train(tmp_path, 2)
     folder = tmp_path / "run/teacher"
-    note_changes(folder, newest_complete(folder / "checkpoints"), "seed: 0\n")
+    note_changes(folder, newest_complete(folder / "checkpoints"), "seed: 0\n", {})
     assert not list(folder.glob("config_diff*"))
-    note_changes(folder, newest_complete(folder / "checkpoints"), "seed: 1\n")
+    note_changes(folder, newest_complete(folder / "checkpoints"), "seed: 1\n", {})
     assert (folder / "config_diff_00000002.txt").read_text().splitlines()[-2:] == ["-seed: 0", "+seed: 1"]
 
 
