@@ -83,6 +83,23 @@ def test_a_crash_is_tried_again_only_after_progress(tools: Path, code: str, make
     assert requeues(tools) == wanted
 
 
+@pytest.mark.parametrize("before", ["", "sleep 0.3;"])
+def test_the_code_of_a_process_that_ended_at_once_is_not_lost(before: str) -> None:
+    script = f"source slurm/environment.sh; (exit 7) & pid=$!; {before} wait_for_end $pid"
+    env = {**os.environ, "STREAMCHAR_SITE": "none"}
+    done = subprocess.run(["bash", "-c", script], cwd=CHECKOUT, env=env, check=False)
+    assert done.returncode == 7
+
+
+def test_a_signal_while_a_process_ends_leaves_its_code(tmp_path: Path) -> None:
+    script = f"""source slurm/environment.sh; trap 'touch {tmp_path}/seen' USR1
+        (while [[ ! -e {tmp_path}/seen ]]; do sleep 0.01; done; exit 7) & pid=$!
+        (sleep 0.2; kill -USR1 $$) & wait_for_end $pid"""
+    env = {**os.environ, "STREAMCHAR_SITE": "none"}
+    done = subprocess.run(["bash", "-c", script], cwd=CHECKOUT, env=env, check=False)
+    assert done.returncode == 7
+
+
 def test_a_checkpoint_of_an_earlier_start_is_no_progress(tools: Path) -> None:
     checkpoint = tools.parent / "runs/5b/rollout/checkpoints/step_00000002"
     checkpoint.mkdir(parents=True)
