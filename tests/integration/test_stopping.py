@@ -121,6 +121,10 @@ def test_a_hanging_step_leaves_its_stack_and_ends(tmp_path):
     assert "in training_step" in stack and "in wait" in stack
     newest = files.newest_complete(tmp_path / "run" / "teacher" / "checkpoints")
     assert files.step_of(newest) == 2
+    for steps in (4, 6):  # the lives after
+        assert train(tmp_path, steps)[0]
+    assert [p.name for p in (tmp_path / "run/teacher/stacks").iterdir()] == ["rank_00000.before.txt"]
+    assert (tmp_path / "run/teacher/stacks/rank_00000.before.txt").read_text() == stack
 
 
 def fake_scontrol(folder, state):
