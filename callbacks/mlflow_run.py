@@ -5,9 +5,12 @@ The stages of one chain are children of a run of its own, called by the chain's 
 
 from __future__ import annotations
 
+import fcntl
 import json
 import logging
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,19 +20,18 @@ from callbacks.redaction import redact
 log = logging.getLogger(__name__)
 
 IDENTITY = "mlflow_run.json"
+SQLITE = "sqlite:///"
 
 
 @dataclass
 class About:
     """What a run is told of besides its metrics.
 
-    params: science settings, written once when the run is made. tags: what it was made from. files: kept as artefacts
-    where they exist.
+    params: science settings, written once when the run is made. tags: what it was made from.
     """
 
     params: dict[str, Any] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
-    files: list[Path] = field(default_factory=list)
 
 
 class MLflowRun:
@@ -40,7 +42,7 @@ class MLflowRun:
         root: folder of all runs.
         folder: the stage's folder, where the run's id is kept; the chain's is kept in the folder above.
         experiment, name: what it is called, ``CHAIN/STAGE``.
-        about: params, tags and files.
+        about: params and tags.
     """
 
     def __init__(self, uri: str, root: Path, folder: Path, experiment: str, name: str, about: About) -> None:
@@ -55,7 +57,8 @@ class MLflowRun:
     def open(self) -> None:
         """Reopen the folder's run, or make one, and set it RUNNING; params that it has already stay as they are.
 
-        Rows are sent in the order of their steps, so the latest step of a metric says what has arrived of it.
+        Rows are sent in the order of their steps, so the latest step of a metric says what has arrived of it. Files
+        are for :meth:`send_file`: a store of artefacts that is gone must not keep metrics from the server.
         """
         client = self._client = client_of(self.uri)
         chain = self._known(self.folder.parent) or self._make(self.folder.parent, self.name.split("/")[0], {})
@@ -65,11 +68,15 @@ class MLflowRun:
         self._arrived = {metric.key: metric.step for metric in data._metric_objs}
         self._tell(data.params)
 
-    def open_parent(self) -> None:
-        """Reopen or make a run that holds no stage, but is above others: those whose folder has its identity."""
+    def open_parent(self, plan: Path) -> None:
+        """Reopen or make a run that holds no stage, but is above others: those whose folder has its identity.
+
+        ``plan`` is kept with it.
+        """
         self._client = client_of(self.uri)
         self.run_id = self._known(self.folder) or self._make(self.folder, self.name, {})
         self._tell(self._client.get_run(self.run_id).data.params)
+        self.send_file(plan, "")
 
     def _tell(self, known: dict[str, Any]) -> None:
         client = self._client
@@ -78,16 +85,16 @@ class MLflowRun:
                 client.log_param(self.run_id, key, value)
         for key, value in self.about.tags.items():
             client.set_tag(self.run_id, key, value)
-        for path in self.about.files:
-            if path.exists():
-                client.log_artifact(self.run_id, str(path))
 
     def _known(self, folder: Path) -> str:
-        """The id kept in the folder, where the server still has that run; else nothing."""
+        """The id kept in the folder, where the server has that run; else nothing.
+
+        The address does not matter: a server that has moved, or a local database that is served now, has it still.
+        """
         from mlflow.exceptions import MlflowException
 
         identity = read_identity(folder)
-        if identity.get("uri") != redact(self.uri):
+        if not identity.get("run_id"):
             return ""
         try:
             run = self._client.get_run(identity["run_id"])
@@ -95,15 +102,22 @@ class MLflowRun:
             if error.error_code != "RESOURCE_DOES_NOT_EXIST":
                 raise
             return ""
-        return str(identity["run_id"]) if run.info.lifecycle_stage == "active" else ""
+        if run.info.lifecycle_stage != "active":
+            return ""
+        if identity.get("uri") != redact(self.uri):
+            self._keep(folder, identity["run_id"])
+        return str(identity["run_id"])
 
     def _make(self, folder: Path, name: str, tags: dict[str, str]) -> str:
         run_id = str(self._client.create_run(self._experiment_id(), run_name=name, tags=tags).info.run_id)
+        self._keep(folder, run_id)
+        return run_id
+
+    def _keep(self, folder: Path, run_id: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         part = folder / f".{IDENTITY}.part"
         part.write_text(json.dumps({"uri": redact(self.uri), "run_id": run_id, "experiment": self.experiment}) + "\n")
         part.replace(folder / IDENTITY)
-        return run_id
 
     def _experiment_id(self) -> str:
         found = self._client.get_experiment_by_name(self.experiment)
@@ -160,7 +174,7 @@ def forget(folder: Path) -> None:
 
 def tracking_uri(uri: str, root: Path) -> str:
     """``uri``, or the local default below the folder of all runs."""
-    return uri or f"sqlite:///{root.absolute() / 'mlflow.db'}"
+    return uri or f"{SQLITE}{root.absolute() / 'mlflow.db'}"
 
 
 def client_of(uri: str) -> Any:
@@ -173,4 +187,20 @@ def client_of(uri: str) -> Any:
     # After the import, which sets up loggers of its own.
     for name in ("alembic", "mlflow", "mlflow.store.db.utils", "urllib3.connectionpool"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    return MlflowClient(tracking_uri=uri)
+    client = MlflowClient(tracking_uri=uri)
+    if uri.startswith(SQLITE):
+        with _alone(Path(uri.removeprefix(SQLITE))):
+            client.get_experiment_by_name("Default")  # makes the tables
+    return client
+
+
+@contextmanager
+def _alone(database: Path) -> Iterator[None]:
+    """One process at a time makes a database: members of a job array that begin together would spoil each other's."""
+    database.parent.mkdir(parents=True, exist_ok=True)
+    with database.with_name(f".{database.name}.lock").open("a") as file:
+        try:
+            fcntl.lockf(file.fileno(), fcntl.LOCK_EX)
+        except OSError as error:
+            log.info("%s cannot be locked (%s)", file.name, error.strerror)
+        yield

@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import subprocess
+import sys
 import threading
 from dataclasses import replace
 
@@ -93,6 +95,43 @@ def test_server_that_is_down_costs_one_warning(tmp_path, caplog):
     assert caplog.text.count("MLflow tracking fails") == 1 and not loggers[1].in_time
 
 
+class Half(Recording):
+    """A tracker whose store of artefacts is gone, and whose database is busy ``busy`` times when the run ends."""
+
+    busy = 0
+
+    def send_file(self, path, folder):
+        raise PermissionError("/old/root")
+
+    def close(self, status):
+        self.busy -= 1
+        if self.busy >= 0:
+            raise RuntimeError("database is locked")
+        super().close(status)
+
+
+def test_files_that_do_not_arrive_keep_neither_rows_nor_the_end_back(tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr("callbacks.mlflow_logger.LAST_S", 0.0)
+    tracker = Half()
+    loggers = logging_to(tracker, tmp_path)
+    loggers[1].log_file(tmp_path / "metrics.jsonl")
+    log_steps(loggers, range(5))
+    finish(loggers)
+    assert [row["step"] for row in tracker.rows] == list(range(5)) and tracker.said[-1] == "FINISHED"
+    assert not loggers[1].in_time and caplog.text.count("MLflow tracking fails (PermissionError: /old/root)") == 1
+
+
+def test_a_database_that_is_busy_at_the_end_is_asked_again(tmp_path, monkeypatch):
+    monkeypatch.setattr("callbacks.mlflow_logger.LAST_S", 0.0)
+    for busy, arrives in ((2, True), (3, False)):
+        tracker = Half()
+        tracker.busy = busy
+        loggers = logging_to(tracker, tmp_path / str(busy))
+        log_steps(loggers, range(3))
+        finish(loggers)
+        assert loggers[1].in_time is arrives and (tracker.said[-1] == "FINISHED") is arrives
+
+
 def test_server_that_comes_back_gets_everything(tmp_path, monkeypatch):
     monkeypatch.setattr("callbacks.mlflow_logger.RETRY_S", 0.05)
     tracker = Recording(down=True)
@@ -153,6 +192,39 @@ def test_resumed_stage_is_one_finished_run(tmp_path):
     with pytest.raises(RuntimeError, match="broken"):
         train(tmp_path, 7, tracking="mlflow", module=Broken())
     assert client.get_run(run.info.run_id).info.status == "FAILED"
+
+
+def test_a_database_at_another_address_has_the_run_still(tmp_path):
+    mlflow = pytest.importorskip("mlflow")
+    train(tmp_path / "a", 3, tracking="mlflow")
+    client = mlflow.MlflowClient(f"sqlite:///{tmp_path}/a/mlflow.db")
+    before = [run.info.run_id for run in runs_of(client)]
+    (tmp_path / "a").rename(tmp_path / "b")
+    train(tmp_path / "b", 5, tracking="mlflow")
+    client = mlflow.MlflowClient(f"sqlite:///{tmp_path}/b/mlflow.db")
+    found = runs_of(client)
+    assert [run.info.run_id for run in found] == before and history(client, found[1]) == [1, 2, 3, 4, 5]
+    for folder in ("b/run", "b/run/teacher"):
+        assert f"{tmp_path}/b/mlflow.db" in json.loads((tmp_path / folder / "mlflow_run.json").read_text())["uri"]
+
+
+MAKES = """import sys
+from callbacks.mlflow_run import client_of
+import mlflow
+print("ready", flush=True)
+sys.stdin.readline()
+print(client_of(sys.argv[1]).get_experiment_by_name("Default").name)
+"""
+
+
+@pytest.mark.slow
+def test_jobs_that_begin_together_make_one_database(tmp_path):
+    pytest.importorskip("mlflow")
+    jobs = [subprocess.Popen([sys.executable, "-c", MAKES, f"sqlite:///{tmp_path}/new/mlflow.db"], text=True,
+                             stdin=subprocess.PIPE, stdout=subprocess.PIPE) for _ in range(3)]
+    for job in jobs:
+        assert job.stdout.readline() == "ready\n"
+    assert [job.communicate("go\n")[0] for job in jobs] == ["Default\n"] * 3
 
 
 def test_stages_that_no_server_saw_are_sent_later(tmp_path):

@@ -100,7 +100,7 @@ def test_a_run_keeps_the_patch_of_each_code_that_it_ran_with(checkout: Path, tmp
     code = json.loads((folder / "provenance.json").read_text())["code"]
     patches = sorted(folder.glob("difference_*.patch"))
     assert len(patches) == 2 and "+2\n" in (folder / difference_file(code)).read_text()
-    kept = _mlflow(cfg.callbacks.tracking, run, "teacher").tracker.about.files
+    kept = _mlflow(cfg.callbacks.tracking, run, "teacher").files
     assert set(patches) < set(kept)
 
 
