@@ -20,6 +20,7 @@ from callbacks.redaction import redact
 log = logging.getLogger(__name__)
 
 IDENTITY = "mlflow_run.json"
+FORGOTTEN = "mlflow_run.before.json"
 SQLITE = "sqlite:///"
 
 
@@ -67,6 +68,7 @@ class MLflowRun:
         data = client.get_run(self.run_id).data
         self._arrived = {metric.key: metric.step for metric in data._metric_objs}
         self._tell(data.params)
+        self._end_forgotten()
 
     def open_parent(self, plan: Path) -> None:
         """Reopen or make a run that holds no stage, but is above others: those whose folder has its identity.
@@ -86,14 +88,21 @@ class MLflowRun:
         for key, value in self.about.tags.items():
             client.set_tag(self.run_id, key, value)
 
-    def _known(self, folder: Path) -> str:
-        """The id kept in the folder, where the server has that run; else nothing.
+    def _end_forgotten(self) -> None:
+        """A process that was killed before its first checkpoint has left a run that nobody goes on with."""
+        run_id = self._known(self.folder, FORGOTTEN)
+        if run_id and self._client.get_run(run_id).info.status == "RUNNING":
+            self._client.set_terminated(run_id, "KILLED")
+        (self.folder / FORGOTTEN).unlink(missing_ok=True)
+
+    def _known(self, folder: Path, file: str = IDENTITY) -> str:
+        """The id kept in the folder's ``file``, where the server has that run; else nothing.
 
         The address does not matter: a server that has moved, or a local database that is served now, has it still.
         """
         from mlflow.exceptions import MlflowException
 
-        identity = read_identity(folder)
+        identity = read_identity(folder, file)
         if not identity.get("run_id"):
             return ""
         try:
@@ -104,7 +113,7 @@ class MLflowRun:
             return ""
         if run.info.lifecycle_stage != "active":
             return ""
-        if identity.get("uri") != redact(self.uri):
+        if file == IDENTITY and identity.get("uri") != redact(self.uri):
             self._keep(folder, identity["run_id"])
         return str(identity["run_id"])
 
@@ -158,18 +167,19 @@ class MLflowRun:
             self._client.set_terminated(chain, status)
 
 
-def read_identity(folder: Path) -> dict[str, Any]:
+def read_identity(folder: Path, file: str = IDENTITY) -> dict[str, Any]:
     """Where a folder's run is: ``uri``, ``run_id``, ``experiment``; empty where it has none."""
     try:
-        identity = json.loads((folder / IDENTITY).read_text())
+        identity = json.loads((folder / file).read_text())
     except (OSError, ValueError):
         return {}
     return identity if isinstance(identity, dict) else {}
 
 
 def forget(folder: Path) -> None:
-    """The stage starts afresh: its next run is a new one."""
-    (folder / IDENTITY).unlink(missing_ok=True)
+    """The stage starts afresh: its next run is a new one, which ends the one before if that still counts as running."""
+    if (folder / IDENTITY).exists():
+        (folder / IDENTITY).replace(folder / FORGOTTEN)
 
 
 def tracking_uri(uri: str, root: Path) -> str:

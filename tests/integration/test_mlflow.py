@@ -14,7 +14,7 @@ from callbacks.config import CallbackConfig, TrackingConfig
 from callbacks.metrics_file import MetricsFile, cut_after
 from callbacks.mlflow_logger import MLflowLogger
 from callbacks.mlflow_registry import register_model
-from callbacks.mlflow_run import About, MLflowRun
+from callbacks.mlflow_run import About, MLflowRun, forget
 from datamodules.latent_format import LatentIndex
 from datamodules.shards import ShardEntry, ShardIndex
 from pipelines.config.compose import compose
@@ -176,6 +176,18 @@ def test_what_a_server_has_is_not_sent_twice_and_what_it_lacks_is(tmp_path):
     client = mlflow.MlflowClient(run.uri)
     found = client.get_run(run.run_id)
     assert history(client, found) == [1, 2, 3] and history(client, found, "eval/loss") == [2]
+
+
+def test_a_fresh_start_ends_the_run_of_a_process_that_was_killed_before_it_saved(tmp_path):
+    mlflow = pytest.importorskip("mlflow")
+    runs = [MLflowRun("", tmp_path, tmp_path / "c" / "s", "e", "c/s", About()) for _ in range(2)]
+    runs[0].open()
+    forget(tmp_path / "c" / "s")
+    runs[1].open()
+    runs[1].open()
+    client = mlflow.MlflowClient(runs[0].uri)
+    assert [client.get_run(run.run_id).info.status for run in runs] == ["KILLED", "RUNNING"]
+    assert [path.name for path in (tmp_path / "c" / "s").iterdir()] == ["mlflow_run.json"]
 
 
 def test_resumed_stage_is_one_finished_run(tmp_path):
