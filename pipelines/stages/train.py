@@ -54,7 +54,7 @@ def run(cfg: RunConfig, directory: RunDirectory) -> bool:
     for alert in alerts:
         alert.begin(done)
     if done is None or done < steps:
-        code = code_state(CHECKOUT)
+        code = code_state(CHECKOUT) if global_rank() == 0 else {}  # hundreds of ranks would all ask git
         note_changes(folder, start, to_yaml(cfg), code)
         about = {"config": to_yaml(cfg), "settings": now, "code": code, "stage": stage}
         module, data = build_module(stage, cfg, directory), build_data(cfg, directory)
