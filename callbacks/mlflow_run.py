@@ -195,8 +195,10 @@ def client_of(uri: str) -> Any:
     from mlflow import MlflowClient
 
     # After the import, which sets up loggers of its own.
-    for name in ("alembic", "mlflow", "mlflow.store.db.utils", "urllib3.connectionpool"):
+    for name in ("alembic", "mlflow", "urllib3.connectionpool"):
         logging.getLogger(name).setLevel(logging.ERROR)
+    # It prints a traceback for every statement that a full disk or a busy database refuses; the error itself is told.
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
     client = MlflowClient(tracking_uri=uri)
     if uri.startswith(SQLITE):
         with _alone(Path(uri.removeprefix(SQLITE))):

@@ -151,6 +151,18 @@ def test_cancelled_job_is_not_queued_again(tmp_path, monkeypatch):
     assert requeue({}) is False
 
 
+@pytest.mark.parametrize(("said", "queued", "told"), [
+    ("Job is pending execution for job 77", True, "job 77 is queued again already"),
+    ("Requested operation is presently disabled", False, "submit it anew to go on")])
+def test_a_requeue_that_slurm_refuses(tmp_path, monkeypatch, caplog, said, queued, told):
+    env = fake_scontrol(tmp_path, "RUNNING")
+    (tmp_path / "scontrol").write_text(f'#!/bin/sh\n[ "$1" = requeue ] || exit 0\necho "{said}" >&2\nexit 1\n')
+    monkeypatch.setenv("PATH", env["PATH"])
+    with caplog.at_level("INFO"):
+        assert requeue(env) is queued
+    assert told in caplog.text
+
+
 def test_a_member_of_an_array_is_queued_again_alone(tmp_path, monkeypatch):
     env = fake_scontrol(tmp_path, "RUNNING") | {"SLURM_ARRAY_JOB_ID": "77", "SLURM_ARRAY_TASK_ID": "4"}
     monkeypatch.setenv("PATH", env["PATH"])
