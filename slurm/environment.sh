@@ -81,11 +81,11 @@ setting() {
 serve_mlflow() {
     local root pid port=$((30000 + SLURM_JOB_ID % 1000))
     root="$(realpath -m "$(setting root "${STREAMCHAR_ROOT:-runs}" "$@")")"
+    trap 'scontrol requeue "$SLURM_JOB_ID"' USR1
     echo "ssh -N -L 5000:127.0.0.1:$port $(hostname), then open http://127.0.0.1:5000"
     python -m mlflow server --backend-store-uri "sqlite:///$root/mlflow.db" --artifacts-destination "$root/mlartifacts" \
         --host 127.0.0.1 --port "$port" &
     pid=$!
-    trap 'scontrol requeue "$SLURM_JOB_ID"' USR1
     wait_for_end "$pid"
 }
 
