@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import math
 import os
 import time
+from collections import deque
 from pathlib import Path
 from typing import Any
 
@@ -16,31 +18,33 @@ from callbacks.step_logger import StepLogger
 
 log = logging.getLogger(__name__)
 
+HELD = 10_000
+"""The most rows that wait for room on a full disk; older ones are lost."""
+
 
 class MetricsFile(StepLogger):
     """Appends ``{"step": N, "time": seconds since 1970, "train/loss": ...}`` lines, each handed over at once, so that
     everybody can read it and no death of this process loses it; the disk is waited for in :meth:`sync` alone.
 
-    A value that is not finite is written as null, since JSON has no other word for it. A full disk costs one warning.
+    A value that is not finite is written as null, since JSON has no other word for it. A full disk costs one warning;
+    the rows are kept until there is room again.
     """
 
     def __init__(self, path: Path) -> None:
         super().__init__()
         self.path = path
+        self._held: deque[str] = deque(maxlen=HELD)
         self._warned = self._unsynced = False
 
     def write(self, step: int, row: dict[str, float]) -> None:
         line = {"step": step, "time": round(time.time(), 3), **{k: _number(v) for k, v in sorted(row.items())}}
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with self.path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(line) + "\n")
-            self._unsynced = True
-        except OSError as error:
-            self._warn(error, step)
+        self._held.append(json.dumps(line) + "\n")
+        self._append()
 
     @rank_zero_only
     def sync(self) -> None:
+        if self._held:
+            self._append()
         if not self._unsynced:
             return
         self._unsynced = False
@@ -48,11 +52,28 @@ class MetricsFile(StepLogger):
             with self.path.open("rb") as file:
                 os.fsync(file.fileno())
         except OSError as error:
-            self._warn(error, self._step)
+            self._warn(error)
 
-    def _warn(self, error: OSError, step: int) -> None:
+    def _append(self) -> None:
+        """Write the rows that are held: all of them or none, for half a line would spoil the next."""
+        data = "".join(self._held).encode()
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self.path.open("ab", buffering=0) as file:
+                end = file.tell()
+                if file.write(data) < len(data):
+                    file.truncate(end)
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError as error:
+            self._warn(error)
+            return
+        self._held.clear()
+        self._unsynced = True
+
+    def _warn(self, error: OSError) -> None:
         if not self._warned:
-            log.warning("%s cannot be written (%s): steps are missing from it from %d on", self.path, error, step)
+            log.warning("%s cannot be written (%s): rows from step %d on are kept in memory and written when there is "
+                        "room", self.path, error, self._step)
         self._warned = True
 
 

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections import deque
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,6 +25,9 @@ from callbacks.step_logger import StepLogger
 log = logging.getLogger(__name__)
 
 RETRY_S = 30.0
+LAST_S = 1.0
+LAST_TRIES = 3
+"""At the end: a database that others are writing to may refuse once."""
 GATHER_S = 5.0
 """Rows are gathered for so long and sent together: one request costs more than the rows that are in it."""
 BATCH = 100
@@ -54,11 +59,12 @@ class MLflowLogger(StepLogger):
         tracker: where to.
         mirror: the stage's ``metrics.jsonl``; the logger that writes it stands before this one.
         finish_s: seconds to wait at the end for what is still unsent.
+        files: kept with the run, those that exist.
     """
 
-    def __init__(self, tracker: Tracker, mirror: Path, finish_s: float = 60.0) -> None:
+    def __init__(self, tracker: Tracker, mirror: Path, finish_s: float = 60.0, files: Sequence[Path] = ()) -> None:
         super().__init__()
-        self.tracker, self.finish_s = tracker, finish_s
+        self.tracker, self.finish_s, self.files = tracker, finish_s, files
         self._rows = RowsReader(mirror)
         self._jobs: deque[tuple[str, Any]] = deque()
         self._wake = threading.Condition()
@@ -70,7 +76,9 @@ class MLflowLogger(StepLogger):
 
     @rank_zero_only
     def begin(self) -> None:
-        """Start sending."""
+        """Start sending, the files that the run is told of first."""
+        for path in self.files:
+            self.log_file(path)
         self._thread = threading.Thread(target=self._work, name="mlflow", daemon=True)
         self._thread.start()
 
@@ -98,7 +106,7 @@ class MLflowLogger(StepLogger):
         if self._thread is not None:
             self._thread.join(self.finish_s)
             if self._thread.is_alive():
-                self._warn(f"still busy after {self.finish_s:g} s")
+                self._warn(TimeoutError(f"still busy after {self.finish_s:g} s"))
                 self.in_time = False
 
     def _put(self, kind: str, value: Any) -> None:
@@ -107,7 +115,8 @@ class MLflowLogger(StepLogger):
             self._wake.notify()
 
     def _work(self) -> None:
-        """The thread: send what there is; after a failure wait, keep it, and try again; one last try at the end."""
+        """The thread: send what there is; after a failure wait, keep it, and try again, at the end a few times."""
+        tries = LAST_TRIES
         while True:
             with self._wake:
                 self._wake.wait_for(lambda: bool(self._jobs) or self._news)
@@ -117,26 +126,40 @@ class MLflowLogger(StepLogger):
                 if not self._opened:
                     self.tracker.open()
                     self._opened = True
-                self._send_all()
+                self._send_rows()
+                try:
+                    self._send_jobs()
+                except Exception as error:
+                    if not last or tries > 1:
+                        raise
+                    self._warn(error)  # files that do not arrive leave the run's end to be told
+                    self.in_time = False
                 if last:
                     self.tracker.close(str(self._status))
                     return
                 pause = GATHER_S
             except Exception as error:  # whatever a server or its client does, the run goes on
                 self._opened = False  # what arrived of a request that failed is for the server to say
-                self._warn(f"{type(error).__name__}: {redact(str(error))[:160]}")
-                if last:
+                self._warn(error)
+                tries -= last
+                if not tries:
                     self.in_time = False
                     return
                 self._news, pause = True, RETRY_S
+            if last:
+                time.sleep(LAST_S)
+                continue
             with self._wake:
                 self._wake.wait_for(lambda: self._status is not None, pause)
 
-    def _send_all(self) -> None:
-        """Rows first, then files and tags; each is given up only when it is through."""
+    def _send_rows(self) -> None:
+        """Rows are passed only when they are through."""
         while rows := self._rows.peek(BATCH):
             self.tracker.send(rows)
             self._rows.advance()
+
+    def _send_jobs(self) -> None:
+        """Files and tags, after the rows; each is given up only when it is through."""
         while self._jobs:
             kind, value = self._jobs[0]
             if kind == "tag":
@@ -145,9 +168,10 @@ class MLflowLogger(StepLogger):
                 self.tracker.send_file(*value)
             self._jobs.popleft()
 
-    def _warn(self, what: str) -> None:
+    def _warn(self, error: Exception) -> None:
         if not self._warned:
             self._warned = True
+            what = f"{type(error).__name__}: {redact(' '.join(str(error).split()))[:160]}"
             log.warning("MLflow tracking fails (%s); the stage goes on, metrics.jsonl has everything, and sending is "
                         "tried again every %g s, and by stage=sync-tracking (callbacks.tracking.kind=off turns it off)",
                         what, RETRY_S)

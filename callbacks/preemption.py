@@ -61,6 +61,9 @@ def requeue(environment: Mapping[str, str] = os.environ) -> bool:
         log.info("job %s was cancelled: not queued again", job)
         return False
     done = _scontrol("requeue", job)
+    if "pending execution" in done.stderr:  # an administrator's requeue, or Slurm's own, has been faster
+        log.info("job %s is queued again already", job)
+        return True
     if done.returncode:
         log.warning("job %s could not be queued again (%s); submit it anew to go on", job, done.stderr.strip())
         return False

@@ -24,7 +24,8 @@ SET_AGAIN_S = 2.0
 
 
 class Watchdog(L.Callback):
-    """Writes ``folder/rank_XXXXX.txt`` and ends this process after ``seconds`` without progress.
+    """Writes ``folder/rank_XXXXX.txt`` and ends this process after ``seconds`` without progress; the next process
+    keeps what it finds there as ``rank_XXXXX.before.txt``.
 
     A thread writes the stacks; the end, at least ``grace_s`` later, is the interpreter's own timer, which needs no lock
     that a hanging extension may hold, and which writes them once more. The job then ends with a failure, to be started
@@ -45,6 +46,8 @@ class Watchdog(L.Callback):
     def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / f"rank_{trainer.global_rank:05d}.txt"
+        if path.exists() and path.stat().st_size:  # of the life before, which nobody may have read yet
+            path.replace(path.with_suffix(".before.txt"))
         self._file = path.open("w", encoding="utf-8")
         self._over.clear()
         self._set = 0.0

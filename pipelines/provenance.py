@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
-import subprocess
 import sys
 from datetime import UTC, datetime
 from importlib.metadata import distributions
@@ -13,7 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from callbacks.redaction import redact
+from pipelines.code_difference import git, new_files
 from pipelines.config.places import CHECKOUT, LOCK
+
+LARGE = 50_000_000
 
 
 def provenance(command: list[str] | None = None) -> dict[str, Any]:
@@ -32,19 +34,27 @@ def provenance(command: list[str] | None = None) -> dict[str, Any]:
 
 
 def code_state(checkout: Path) -> dict[str, Any]:
-    """Git revision, whether files differ from it, and a hash of the differences (of untracked files too)."""
-    revision = _git(checkout, "rev-parse", "HEAD")
+    """Git revision, whether files differ from it, and a hash of the differences (of new files too); the differences
+    themselves are :func:`pipelines.code_difference.code_difference`."""
+    revision = git(checkout, "rev-parse", "HEAD")
     if revision is None:
         return {"revision": None, "dirty": None, "difference_sha256": None}
-    status = _git(checkout, "status", "--porcelain") or b""
+    status = git(checkout, "status", "--porcelain") or b""
     if not status.strip():
         return {"revision": revision.decode().strip(), "dirty": False, "difference_sha256": None}
-    digest = hashlib.sha256(_git(checkout, "diff", "HEAD", "--binary") or b"")
-    for name in sorted((_git(checkout, "ls-files", "-z", "--others", "--exclude-standard") or b"").split(b"\0")):
-        path = checkout / os.fsdecode(name)
-        if name and path.is_file():
-            digest.update(name + b"\0" + hashlib.sha256(path.read_bytes()).digest())
+    digest = hashlib.sha256(git(checkout, "diff", "HEAD", "--binary") or b"")
+    for name in new_files(checkout):
+        digest.update(os.fsencode(name) + b"\0" + _content(checkout / name))
     return {"revision": revision.decode().strip(), "dirty": True, "difference_sha256": digest.hexdigest()}
+
+
+def _content(path: Path) -> bytes:
+    """Hash of a file; of a large one, which is data that was left in the checkout, its size."""
+    try:
+        size = path.stat().st_size
+        return hashlib.sha256(path.read_bytes()).digest() if size <= LARGE else str(size).encode()
+    except OSError:  # gone, or not ours to read
+        return b""
 
 
 def hardware() -> dict[str, Any]:
@@ -56,14 +66,6 @@ def hardware() -> dict[str, Any]:
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
         "gpus": [_line(str(path), "Model") for path in sorted(Path("/proc/driver/nvidia/gpus").glob("*/information"))],
     }
-
-
-def _git(checkout: Path, *arguments: str) -> bytes | None:
-    try:
-        done = subprocess.run(["git", "-C", str(checkout), *arguments], capture_output=True, timeout=30, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout if done.returncode == 0 else None
 
 
 def _line(path: str, key: str) -> str | None:

@@ -7,7 +7,9 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipelines.code_difference import code_difference, difference_file
 from pipelines.config.compose import to_yaml
+from pipelines.config.places import CHECKOUT
 from pipelines.config.schema import STAGES, RunConfig
 from pipelines.provenance import provenance
 from streamchar.errors import InputError
@@ -53,7 +55,8 @@ class RunDirectory:
         return (self.stage(stage) / what).exists()
 
     def open(self, stage: str, cfg: RunConfig, command: list[str] | None = None) -> Path:
-        """Make the stage's folder with ``config.yaml`` and ``provenance.json``; written by rank 0 alone.
+        """Make the stage's folder with ``config.yaml``, ``provenance.json`` and what the checkout has of changes that
+        are not committed; written by rank 0 alone.
 
         Raises:
             InputError: if the folder cannot be written.
@@ -63,7 +66,11 @@ class RunDirectory:
             try:
                 folder.mkdir(parents=True, exist_ok=True)
                 write_atomically(folder / "config.yaml", to_yaml(cfg))
-                write_atomically(folder / "provenance.json", json.dumps(provenance(command), indent=2) + "\n")
+                made_with = provenance(command)
+                write_atomically(folder / "provenance.json", json.dumps(made_with, indent=2) + "\n")
+                patch = difference_file(made_with["code"])
+                if patch and not (folder / patch).exists():
+                    write_atomically(folder / patch, code_difference(CHECKOUT))
             except OSError as error:
                 raise InputError(f"cannot write to {folder}: {error.strerror or error}; free some space or "
                                  f"choose another root=") from error

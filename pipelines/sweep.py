@@ -158,9 +158,10 @@ def open_parent(base: RunConfig, sweep: Sweep, folder: RunDirectory) -> None:
         return
     grid = {key: ", ".join(dict.fromkeys(json.dumps(m[key]) for m in sweep.members))[:400] for key in sweep.members[0]}
     about = About({"stage": sweep.stage, "preset": base.preset, "members": len(sweep.members), **grid},
-                  {"sweep": folder.name, "mlflow.note.content": sweep.about}, [folder.path / PLAN])
+                  {"sweep": folder.name, "mlflow.note.content": sweep.about})
     try:
-        MLflowRun(tracking.uri, folder.root, folder.path, tracking.experiment, folder.name, about).open_parent()
+        run = MLflowRun(tracking.uri, folder.root, folder.path, tracking.experiment, folder.name, about)
+        run.open_parent(folder.path / PLAN)
     except Exception as error:  # whatever a server or its client does, the members can run
         print(f"the sweep has no MLflow run of its own ({type(error).__name__}: {redact(str(error))[:160]}); its "
               "members will stand alone", file=sys.stderr)

@@ -133,10 +133,10 @@ def _mlflow(cfg: TrackingConfig, directory: RunDirectory, stage: str) -> MLflowL
     folder = directory.stage(stage)
     told = _told(folder)
     kept = [*(folder / name for name in ("config.yaml", "provenance.json", *told.get("files", []))),
-            *sorted(folder.glob("config_diff_*.txt"))]
-    about = About(told.get("params", {}), told.get("tags", {}), kept)
+            *sorted(folder.glob("config_diff_*.txt")), *sorted(folder.glob("difference_*.patch"))]
+    about = About(told.get("params", {}), told.get("tags", {}))
     run = MLflowRun(cfg.uri, directory.root, folder, cfg.experiment, f"{directory.name}/{stage}", about)
-    return MLflowLogger(run, folder / METRICS, cfg.finish_s)
+    return MLflowLogger(run, folder / METRICS, cfg.finish_s, kept)
 
 
 def _told(folder: Path) -> dict[str, Any]:

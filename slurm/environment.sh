@@ -76,13 +76,25 @@ setting() {
     echo "$value"
 }
 
-# serve_mlflow [root=DIR]: the tracking server over DIR/mlflow.db, on this node's loopback.
+# serve_mlflow [root=DIR]: the tracking server over DIR/mlflow.db, on this node's loopback; before its time is over it asks
+# to be queued again, where its number and so its port stay the same.
 serve_mlflow() {
-    local root port=$((30000 + SLURM_JOB_ID % 1000))
+    local root pid port=$((30000 + SLURM_JOB_ID % 1000))
     root="$(realpath -m "$(setting root "${STREAMCHAR_ROOT:-runs}" "$@")")"
+    trap 'scontrol requeue "$SLURM_JOB_ID"' USR1
     echo "ssh -N -L 5000:127.0.0.1:$port $(hostname), then open http://127.0.0.1:5000"
     python -m mlflow server --backend-store-uri "sqlite:///$root/mlflow.db" --artifacts-destination "$root/mlartifacts" \
-        --host 127.0.0.1 --port "$port"
+        --host 127.0.0.1 --port "$port" &
+    pid=$!
+    wait_for_end "$pid"
+}
+
+# wait_for_end PROCESS: its exit code, whatever signals come meanwhile, and if it has ended already.
+wait_for_end() {
+    while kill -0 "$1" 2>/dev/null; do # a signal interrupts `wait`
+        wait "$1" || true
+    done
+    wait "$1" # the shell remembers the code
 }
 
 # launch CHECKPOINTS SCRIPT [ARGUMENT ...]: one process per task; devices and nodes are read from SLURM_*. The batch
@@ -100,14 +112,12 @@ launch() {
     pid=$!
     trap 'kill -USR1 "$pid" || true' USR1
     trap 'kill -TERM "$pid" || true' TERM
-    while kill -0 "$pid" 2>/dev/null; do # a signal interrupts `wait`
-        code=0
-        wait "$pid" || code=$?
-    done
+    wait_for_end "$pid" || code=$?
     case "$code" in
     0 | 2 | 3) ;;
     *) requeue_after_crash "$code" "$checkpoints" "$began" ;;
     esac
+    rm -f "$began"
     exit "$code"
 }
 

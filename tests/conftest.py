@@ -44,10 +44,10 @@ class Resume:
         if report.when == "call":
             self.outcome = report.passed
             for name, value in report.user_properties:
-                if name == "cell" or (name == "trouble" and report.passed):
+                if name in ("cell", "trouble"):
                     from tests.strategy_table import stamp
 
-                    table, key = (self.cells, "/".join(value)) if name == "cell" else (self.troubles, value)
+                    table, key = (self.cells, "/".join(value)) if name == "cell" else (self.troubles, "|".join(value))
                     table[key] = ("" if report.passed else "failed ") + stamp(self.config.rootpath)
         elif report.when == "teardown" and report.passed and self.outcome:
             self.passed.append(report.nodeid)
@@ -64,9 +64,11 @@ class Resume:
             table = self.config.rootpath / "docs" / "strategies.md"
             write_table(table, read_table(table) | self.cells)
         if self.troubles:
-            from tests.slurm.trouble_table import write_trouble_table
+            from tests.slurm.trouble_table import read_trouble_table, write_trouble_table
 
-            write_trouble_table(self.config.rootpath / "docs" / "requeue.md", self.troubles)
+            table = self.config.rootpath / "docs" / "requeue.md"
+            found = {tuple(key.split("|")): passed for key, passed in self.troubles.items()}
+            write_trouble_table(table, read_trouble_table(table) | found)
         if exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED and self.left_out:
             session.exitstatus = pytest.ExitCode.OK  # all of them had passed already
 

@@ -23,8 +23,8 @@ def origins(runs: list[RunFound]) -> Table:
         ("all versions (lock)", lambda p: str(p.get("lock_sha256") or "")[:10])]
     table = [(name, [_distinct([fact(found.provenance) for found in run.stages.values()]) for run in runs])
              for name, fact in facts]
-    table.append(("made", [_dates([str(found.provenance.get("date", "")) for found in run.stages.values()])
-                           for run in runs]))
+    dates = [_dates([str(found.provenance.get("date", "")) for found in run.stages.values()]) for run in runs]
+    table.append(("made (UTC)", dates))
     return [("preset", [_distinct([str(f.config.get("preset", "")) for f in run.stages.values()]) for run in runs]),
             *table, *_packages(runs)]
 

@@ -16,6 +16,7 @@ from callbacks.alerts import Alerts
 from datamodules.module import LatentDataModule
 from pipelines.build import build_module, load_codecs, model_spec
 from pipelines.closing import print_closing
+from pipelines.code_difference import difference_file
 from pipelines.config.compose import to_yaml
 from pipelines.config.places import CHECKOUT
 from pipelines.config.schema import RunConfig
@@ -53,8 +54,9 @@ def run(cfg: RunConfig, directory: RunDirectory) -> bool:
     for alert in alerts:
         alert.begin(done)
     if done is None or done < steps:
-        note_changes(folder, start, to_yaml(cfg))
-        about = {"config": to_yaml(cfg), "settings": now, "code": code_state(CHECKOUT), "stage": stage}
+        code = code_state(CHECKOUT) if global_rank() == 0 else {}  # hundreds of ranks would all ask git
+        note_changes(folder, start, to_yaml(cfg), code)
+        about = {"config": to_yaml(cfg), "settings": now, "code": code, "stage": stage}
         module, data = build_module(stage, cfg, directory), build_data(cfg, directory)
         # Alerts come first: they are told before the others wait for servers.
         params = science(cfg, stage, module) | swept(directory)
@@ -76,14 +78,23 @@ def run(cfg: RunConfig, directory: RunDirectory) -> bool:
     return True
 
 
-def note_changes(folder: Path, start: Path | None, now: str) -> None:
-    """Keep in ``config_diff_STEP.txt`` how the configuration differs from the one that the checkpoint was made with."""
+def note_changes(folder: Path, start: Path | None, now: str, code: dict[str, Any]) -> None:
+    """Keep in ``config_diff_STEP.txt`` how configuration and code differ from those of the checkpoint."""
     if start is None or global_rank() != 0:
         return
-    then = str(files.load(start).get("about", {}).get("config", ""))
-    changed = list(unified_diff(then.splitlines(), now.splitlines(), "before", "after", n=0, lineterm=""))
+    about = files.load(start).get("about", {})
+    then = str(about.get("config", ""))
+    changed = [*changed_code(about.get("code") or {}, code),
+               *unified_diff(then.splitlines(), now.splitlines(), "before", "after", n=0, lineterm="")]
     if changed:
         write_atomically(folder / f"config_diff_{files.step_of(start):08d}.txt", "\n".join(changed) + "\n")
+
+
+def changed_code(then: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """Two lines where the code differs from the checkpoint's; none where either is not known."""
+    lines = [" with ".join(filter(None, (f"code: {code['revision']}", difference_file(code))))
+             for code in (then, now) if code.get("revision")]
+    return [f"-{lines[0]}", f"+{lines[1]}"] if len(lines) == 2 and lines[0] != lines[1] else []
 
 
 def build_data(cfg: RunConfig, directory: RunDirectory) -> LatentDataModule:

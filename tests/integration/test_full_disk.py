@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 from collections.abc import Iterator
@@ -28,14 +29,16 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 class Filling(FakeModule):
-    """Leaves no byte free in its fifth step."""
+    """Leaves no byte free in its fifth step, and frees them again in a later one."""
 
-    def __init__(self, filler: Path) -> None:
+    def __init__(self, filler: Path, frees: int = -1) -> None:
         super().__init__()
-        self.filler = filler
+        self.filler, self.frees = filler, frees
 
     def training_step(self, batch, number):
         super().training_step(batch, number)
+        if self.iteration == self.frees:
+            self.filler.unlink()
         if self.iteration == 5:
             with self.filler.open("wb", buffering=0) as file, pytest.raises(OSError, match="No space"):
                 while True:
@@ -54,3 +57,12 @@ def test_a_full_disk_costs_what_came_after_the_last_save(small_disk: Path, tmp_p
               for root in (small_disk, tmp_path / "whole")]
     assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
     assert [row["step"] for row in read_rows(small_disk / "run/teacher/metrics.jsonl")] == list(range(10))
+
+
+def test_a_disk_that_is_full_for_a_while_costs_no_row(small_disk: Path, caplog) -> None:
+    complete, _ = train(small_disk, 80, module=Filling(small_disk / "filler", frees=70))  # rows fill a page
+    folder = small_disk / "run/teacher"
+    assert complete and files.step_of(files.newest_complete(folder / "checkpoints")) == 80
+    assert caplog.text.count("are kept in memory and written when there is room") == 1
+    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == list(range(81))

@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import subprocess
+import sys
 import threading
 from dataclasses import replace
 
@@ -12,7 +14,7 @@ from callbacks.config import CallbackConfig, TrackingConfig
 from callbacks.metrics_file import MetricsFile, cut_after
 from callbacks.mlflow_logger import MLflowLogger
 from callbacks.mlflow_registry import register_model
-from callbacks.mlflow_run import About, MLflowRun
+from callbacks.mlflow_run import About, MLflowRun, forget
 from datamodules.latent_format import LatentIndex
 from datamodules.shards import ShardEntry, ShardIndex
 from pipelines.config.compose import compose
@@ -93,6 +95,43 @@ def test_server_that_is_down_costs_one_warning(tmp_path, caplog):
     assert caplog.text.count("MLflow tracking fails") == 1 and not loggers[1].in_time
 
 
+class Half(Recording):
+    """A tracker whose store of artefacts is gone, and whose database is busy ``busy`` times when the run ends."""
+
+    busy = 0
+
+    def send_file(self, path, folder):
+        raise PermissionError("/old/root")
+
+    def close(self, status):
+        self.busy -= 1
+        if self.busy >= 0:
+            raise RuntimeError("database is locked")
+        super().close(status)
+
+
+def test_files_that_do_not_arrive_keep_neither_rows_nor_the_end_back(tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr("callbacks.mlflow_logger.LAST_S", 0.0)
+    tracker = Half()
+    loggers = logging_to(tracker, tmp_path)
+    loggers[1].log_file(tmp_path / "metrics.jsonl")
+    log_steps(loggers, range(5))
+    finish(loggers)
+    assert [row["step"] for row in tracker.rows] == list(range(5)) and tracker.said[-1] == "FINISHED"
+    assert not loggers[1].in_time and caplog.text.count("MLflow tracking fails (PermissionError: /old/root)") == 1
+
+
+def test_a_database_that_is_busy_at_the_end_is_asked_again(tmp_path, monkeypatch):
+    monkeypatch.setattr("callbacks.mlflow_logger.LAST_S", 0.0)
+    for busy, arrives in ((2, True), (3, False)):
+        tracker = Half()
+        tracker.busy = busy
+        loggers = logging_to(tracker, tmp_path / str(busy))
+        log_steps(loggers, range(3))
+        finish(loggers)
+        assert loggers[1].in_time is arrives and (tracker.said[-1] == "FINISHED") is arrives
+
+
 def test_server_that_comes_back_gets_everything(tmp_path, monkeypatch):
     monkeypatch.setattr("callbacks.mlflow_logger.RETRY_S", 0.05)
     tracker = Recording(down=True)
@@ -139,6 +178,18 @@ def test_what_a_server_has_is_not_sent_twice_and_what_it_lacks_is(tmp_path):
     assert history(client, found) == [1, 2, 3] and history(client, found, "eval/loss") == [2]
 
 
+def test_a_fresh_start_ends_the_run_of_a_process_that_was_killed_before_it_saved(tmp_path):
+    mlflow = pytest.importorskip("mlflow")
+    runs = [MLflowRun("", tmp_path, tmp_path / "c" / "s", "e", "c/s", About()) for _ in range(2)]
+    runs[0].open()
+    forget(tmp_path / "c" / "s")
+    runs[1].open()
+    runs[1].open()
+    client = mlflow.MlflowClient(runs[0].uri)
+    assert [client.get_run(run.run_id).info.status for run in runs] == ["KILLED", "RUNNING"]
+    assert [path.name for path in (tmp_path / "c" / "s").iterdir()] == ["mlflow_run.json"]
+
+
 def test_resumed_stage_is_one_finished_run(tmp_path):
     mlflow = pytest.importorskip("mlflow")
     train(tmp_path, 3, tracking="mlflow", callbacks={"samples_every": -1})
@@ -153,6 +204,39 @@ def test_resumed_stage_is_one_finished_run(tmp_path):
     with pytest.raises(RuntimeError, match="broken"):
         train(tmp_path, 7, tracking="mlflow", module=Broken())
     assert client.get_run(run.info.run_id).info.status == "FAILED"
+
+
+def test_a_database_at_another_address_has_the_run_still(tmp_path):
+    mlflow = pytest.importorskip("mlflow")
+    train(tmp_path / "a", 3, tracking="mlflow")
+    client = mlflow.MlflowClient(f"sqlite:///{tmp_path}/a/mlflow.db")
+    before = [run.info.run_id for run in runs_of(client)]
+    (tmp_path / "a").rename(tmp_path / "b")
+    train(tmp_path / "b", 5, tracking="mlflow")
+    client = mlflow.MlflowClient(f"sqlite:///{tmp_path}/b/mlflow.db")
+    found = runs_of(client)
+    assert [run.info.run_id for run in found] == before and history(client, found[1]) == [1, 2, 3, 4, 5]
+    for folder in ("b/run", "b/run/teacher"):
+        assert f"{tmp_path}/b/mlflow.db" in json.loads((tmp_path / folder / "mlflow_run.json").read_text())["uri"]
+
+
+MAKES = """import sys
+from callbacks.mlflow_run import client_of
+import mlflow
+print("ready", flush=True)
+sys.stdin.readline()
+print(client_of(sys.argv[1]).get_experiment_by_name("Default").name)
+"""
+
+
+@pytest.mark.slow
+def test_jobs_that_begin_together_make_one_database(tmp_path):
+    pytest.importorskip("mlflow")
+    jobs = [subprocess.Popen([sys.executable, "-c", MAKES, f"sqlite:///{tmp_path}/new/mlflow.db"], text=True,
+                             stdin=subprocess.PIPE, stdout=subprocess.PIPE) for _ in range(3)]
+    for job in jobs:
+        assert job.stdout.readline() == "ready\n"
+    assert [job.communicate("go\n")[0] for job in jobs] == ["Default\n"] * 3
 
 
 def test_stages_that_no_server_saw_are_sent_later(tmp_path):
@@ -176,9 +260,9 @@ def test_stages_that_no_server_saw_are_sent_later(tmp_path):
 def test_a_changed_configuration_is_kept_as_a_difference(tmp_path):
     train(tmp_path, 2)
     folder = tmp_path / "run/teacher"
-    note_changes(folder, newest_complete(folder / "checkpoints"), "seed: 0\n")
+    note_changes(folder, newest_complete(folder / "checkpoints"), "seed: 0\n", {})
     assert not list(folder.glob("config_diff*"))
-    note_changes(folder, newest_complete(folder / "checkpoints"), "seed: 1\n")
+    note_changes(folder, newest_complete(folder / "checkpoints"), "seed: 1\n", {})
     assert (folder / "config_diff_00000002.txt").read_text().splitlines()[-2:] == ["-seed: 0", "+seed: 1"]
 
 

@@ -121,6 +121,10 @@ def test_a_hanging_step_leaves_its_stack_and_ends(tmp_path):
     assert "in training_step" in stack and "in wait" in stack
     newest = files.newest_complete(tmp_path / "run" / "teacher" / "checkpoints")
     assert files.step_of(newest) == 2
+    for steps in (4, 6):  # the lives after
+        assert train(tmp_path, steps)[0]
+    assert [p.name for p in (tmp_path / "run/teacher/stacks").iterdir()] == ["rank_00000.before.txt"]
+    assert (tmp_path / "run/teacher/stacks/rank_00000.before.txt").read_text() == stack
 
 
 def fake_scontrol(folder, state):
@@ -145,6 +149,18 @@ def test_cancelled_job_is_not_queued_again(tmp_path, monkeypatch):
     assert requeue(env) is False
     assert (tmp_path / "asked").read_text().splitlines() == ["show job 77"]
     assert requeue({}) is False
+
+
+@pytest.mark.parametrize(("said", "queued", "told"), [
+    ("Job is pending execution for job 77", True, "job 77 is queued again already"),
+    ("Requested operation is presently disabled", False, "submit it anew to go on")])
+def test_a_requeue_that_slurm_refuses(tmp_path, monkeypatch, caplog, said, queued, told):
+    env = fake_scontrol(tmp_path, "RUNNING")
+    (tmp_path / "scontrol").write_text(f'#!/bin/sh\n[ "$1" = requeue ] || exit 0\necho "{said}" >&2\nexit 1\n')
+    monkeypatch.setenv("PATH", env["PATH"])
+    with caplog.at_level("INFO"):
+        assert requeue(env) is queued
+    assert told in caplog.text
 
 
 def test_a_member_of_an_array_is_queued_again_alone(tmp_path, monkeypatch):

@@ -43,7 +43,10 @@ MinJobAge=3600
 SchedulerType=sched/backfill
 SchedulerParameters=sched_interval=1,bf_interval=1,defer_batch=0
 {nodes}
-PartitionName=debug Nodes=node[1-{count}] Default=YES MaxTime=INFINITE State=UP
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
+PartitionName=debug Nodes=node[1-{count}] Default=YES MaxTime=INFINITE State=UP PriorityTier=1 GraceTime=300
+PartitionName=urgent Nodes=node[1-{count}] MaxTime=INFINITE State=UP PriorityTier=2 PreemptMode=OFF
 """
 
 
@@ -56,8 +59,8 @@ def missing() -> str:
     return "" if os.geteuid() == 0 else "Slurm's daemons need root"
 
 
-def wait_for(what: str, look: Callable[[], T], seconds: float = 400.0) -> T:
-    """Look until something true is seen.
+def wait_for(what: str, look: Callable[[], T], seconds: float = 400.0, pause: float = 0.05) -> T:
+    """Look until something true is seen, ``pause`` seconds between two looks.
 
     Raises:
         TimeoutError: naming ``what`` was awaited.
@@ -66,7 +69,7 @@ def wait_for(what: str, look: Callable[[], T], seconds: float = 400.0) -> T:
     while not (seen := look()):
         if time.monotonic() > deadline:
             raise TimeoutError(f"waited {seconds:g} s for {what}")
-        time.sleep(0.05)
+        time.sleep(pause)
     return seen
 
 
@@ -91,7 +94,12 @@ class Cluster:
         self.run("slurmctld")
         for number in range(1, self.count + 1):
             self.start_node(f"node{number}")
-        wait_for("idle nodes", lambda: self.run("sinfo", "-h", "-N", "-o", "%T").split() == ["idle"] * self.count)
+        wait_for("idle nodes", lambda: self.states() == ["idle"] * self.count)
+
+    def states(self, *nodes: str) -> list[str]:
+        """What the nodes are (not given: all of them): ``idle``, ``allocated``, ``down``, ..."""
+        chosen = ("-n", ",".join(nodes)) if nodes else ()
+        return self.run("sinfo", "-h", "-N", "-p", "debug", *chosen, "-o", "%T").split()
 
     def start_node(self, name: str) -> None:
         """Start one node's daemon."""

@@ -21,9 +21,11 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     found = Cluster(folder)
     found.env |= {"STREAMCHAR_SITE": str(folder / "site.env"), "STREAMCHAR_VENV": sys.prefix, "OMP_NUM_THREADS": "1",
                   "PYTHONDONTWRITEBYTECODE": ""}
-    found.start()
-    yield found
-    found.stop()
+    try:
+        found.start()
+        yield found
+    finally:
+        found.stop()
 
 
 @pytest.fixture

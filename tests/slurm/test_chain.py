@@ -14,7 +14,9 @@ STAGES = ["prepare", "encode", "orchestrator", "teacher", "dmd", "rollout", "eva
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
 
-def test_chain_runs_stage_after_stage(chained, cluster: Cluster) -> None:
+def test_chain_runs_stage_after_stage(chained, cluster: Cluster, record_property) -> None:
+    record_property("trouble", ("none: the whole chain by `slurm/chain.sh`",
+                                "every stage begins after the former's end and completes"))
     root, jobs = chained
     assert [stage for stage, _, _ in jobs] == STAGES
     waits = ["nothing", *(f"job {number} ({stage})" for stage, number, _ in jobs[:-1])]
@@ -25,7 +27,9 @@ def test_chain_runs_stage_after_stage(chained, cluster: Cluster) -> None:
     assert all(json.loads((root / "r" / stage / "complete.json").read_text())["stage"] == stage for stage in STAGES)
 
 
-def test_what_follows_a_failed_stage_does_not_start(cluster: Cluster, chained, tmp_path) -> None:
+def test_what_follows_a_failed_stage_does_not_start(cluster: Cluster, chained, tmp_path,
+                                                    record_property) -> None:
+    record_property("trouble", ("a stage of the chain fails", "those after it are cancelled"))
     root, _ = chained
     broken = without_rollout(root, tmp_path / "broken")
     (broken / "r" / "dmd" / "checkpoints").rename(broken / "r" / "dmd" / "lost")

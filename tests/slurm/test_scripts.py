@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import subprocess
 from pathlib import Path
 
 import pytest
 
 from pipelines.config.schema import TRAINING
+from tests.slurm.cluster import wait_for
 
 CHECKOUT = Path(__file__).parents[2]
 SRUN = """printf '%s\\n' "$@" > "$TOOLS/srun.said"
@@ -81,6 +83,44 @@ def test_a_crash_is_tried_again_only_after_progress(tools: Path, code: str, make
     assert job(tools, "preset=5b", "name=mine", CODE=code, STATE=state,
                MAKES=str(checkpoint) if makes else "") == int(code)
     assert requeues(tools) == wanted
+
+
+@pytest.mark.parametrize("before", ["", "sleep 0.3;"])
+def test_the_code_of_a_process_that_ended_at_once_is_not_lost(before: str) -> None:
+    script = f"source slurm/environment.sh; (exit 7) & pid=$!; {before} wait_for_end $pid"
+    env = {**os.environ, "STREAMCHAR_SITE": "none"}
+    done = subprocess.run(["bash", "-c", script], cwd=CHECKOUT, env=env, check=False)
+    assert done.returncode == 7
+
+
+def test_a_signal_while_a_process_ends_leaves_its_code(tmp_path: Path) -> None:
+    script = f"""source slurm/environment.sh; trap 'touch {tmp_path}/seen' USR1
+        (while [[ ! -e {tmp_path}/seen ]]; do sleep 0.01; done; exit 7) & pid=$!
+        (sleep 0.2; kill -USR1 $$) & wait_for_end $pid"""
+    env = {**os.environ, "STREAMCHAR_SITE": "none"}
+    done = subprocess.run(["bash", "-c", script], cwd=CHECKOUT, env=env, check=False)
+    assert done.returncode == 7
+
+
+SERVER = """#!/bin/sh
+touch "$TOOLS/served"
+while [ ! -e "$TOOLS/stop" ]; do sleep 0.02; done
+exit 5
+"""
+
+
+def test_the_mlflow_server_is_queued_again_before_its_time_is_over(tools: Path) -> None:
+    (tools / "bin").mkdir()
+    (tools / "bin/python").write_text(SERVER)
+    (tools / "bin/python").chmod(0o755)
+    env = {"PATH": f"{tools}:{os.environ['PATH']}", "TOOLS": str(tools), "STREAMCHAR_SITE": "none",
+           "STREAMCHAR_VENV": str(tools), "SLURM_SUBMIT_DIR": str(CHECKOUT), "SLURM_JOB_ID": "31"}
+    with subprocess.Popen(["bash", str(CHECKOUT / "slurm/mlflow-server.sbatch")], env=env) as server:
+        wait_for("the server", (tools / "served").exists, 60)
+        server.send_signal(signal.SIGUSR1)
+        wait_for("the requeue", (tools / "scontrol.said").exists, 60)
+        (tools / "stop").touch()
+    assert server.returncode == 5 and requeues(tools) == ["requeue 31"]
 
 
 def test_a_checkpoint_of_an_earlier_start_is_no_progress(tools: Path) -> None:

@@ -6,17 +6,21 @@ with every step once.
 
 from __future__ import annotations
 
+import os
+import re
 import signal
-from collections.abc import Callable
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import mlflow
 import pytest
 
-from callbacks import checkpoint_files as files
 from tests.same_state import checkpoint_differences, metrics_differences
 from tests.slurm.cluster import Cluster, end_process, wait_for
-from tests.slurm.tiny_run import CHECKOUT, EVERYWHERE, STEPS, Job, submit_rollout, without_rollout
+from tests.slurm.tiny_run import EVERYWHERE, STEPS, Job, submit_hanging, submit_rollout, without_rollout
+from tests.slurm.trouble_table import SAME
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
@@ -38,18 +42,79 @@ def rank_process(job: str, rank: int) -> int:
     return wait_for(f"rank {rank} of job {job}", look)
 
 
+def ask(job: Job, number: str) -> None:
+    job.cluster.run("scancel", f"--signal={number}", job.number)
+
+
 def usr1(job: Job) -> None:
-    job.cluster.run("scancel", "--signal=USR1", job.number)
+    ask(job, "USR1")
 
 
 def term(job: Job) -> None:
-    job.cluster.run("scancel", "--signal=TERM", job.number)
+    ask(job, "TERM")
+
+
+def wait_for_usr1(process: int) -> None:
+    """Wait until a stopped process has been sent it."""
+    pending = re.compile(r"^(?:Sig|Shd)Pnd:\s*[0-9a-f]*[2367abef]..$", re.MULTILINE)  # the bit of signal 10
+    wait_for("USR1", lambda: pending.search(Path(f"/proc/{process}/status").read_text()))
+
+
+@contextmanager
+def saving(job: Job) -> Iterator[int]:
+    """Rank 0, stopped in the middle of a save for as long as this lasts."""
+    process = rank_process(job.number, 0)
+
+    def stopped_there() -> bool:
+        if not list(job.checkpoints.glob("*.part")):
+            return False
+        os.kill(process, signal.SIGSTOP)
+        wait_for("the stop", lambda: Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[0] == "T")
+        if list(job.checkpoints.glob("*.part")):
+            return True
+        os.kill(process, signal.SIGCONT)  # it was faster
+        return False
+
+    wait_for("a save", stopped_there, pause=0.001)
+    try:
+        yield process
+    finally:
+        end_process(process, signal.SIGCONT)
+
+
+def usr1_while_saving(job: Job) -> None:
+    with saving(job) as process:
+        ask(job, "USR1")
+        wait_for_usr1(process)
+
+
+def sigkill_while_saving(job: Job) -> None:
+    with saving(job) as process:
+        os.kill(process, signal.SIGKILL)
+
+
+def requeue_while_saving(job: Job) -> None:
+    """By an administrator: Slurm itself ends the job."""
+    with saving(job):
+        job.cluster.run("scontrol", "requeue", job.number)
+
+
+def more_urgent_job(job: Job) -> None:
+    """Slurm preempts: it sends TERM, and would requeue the job by force later."""
+    urgent = job.cluster.run("sbatch", "--parsable", "--partition=urgent", "--nodes=2", "--ntasks-per-node=1",
+                             "--output=/dev/null", "--wrap=true").strip()
+    assert job.cluster.wait_end(urgent)["JobState"] == "COMPLETED"
+    assert "SIGTERM: stopping at step" in job.said() or "another rank's signal: stopping" in job.said()
 
 
 def time_limit(job: Job) -> None:
-    """Slurm itself sends USR1 once the end is less than five minutes away."""
+    """Slurm itself sends USR1 once the end is less than five minutes away, at its next look, for which rank 0 rests."""
+    process = rank_process(job.number, 0)
+    os.kill(process, signal.SIGSTOP)
     job.cluster.run("scontrol", "update", f"JobId={job.number}", "TimeLimit=5")
-    wait_for("Slurm's warning", lambda: "SIGUSR1: stopping" in job.said())
+    wait_for_usr1(process)
+    os.kill(process, signal.SIGCONT)
+    wait_for("the stop", lambda: "SIGUSR1: stopping" in job.said())
     wait_for("the requeue", lambda: job.cluster.state(job.number) == "PENDING")
     job.cluster.run("scontrol", "update", f"JobId={job.number}", "TimeLimit=60")
 
@@ -62,6 +127,24 @@ def sigkill_of_the_first_rank(job: Job) -> None:
     end_process(rank_process(job.number, 0), signal.SIGKILL)
 
 
+def full_file_system(job: Job) -> None:
+    """Until the job has ended for want of room."""
+    filler = job.root / "filler"
+    with filler.open("wb", buffering=0) as file, suppress(OSError):
+        while file.write(bytes(4096)) == 4096:
+            pass
+    wait_for("the requeue", lambda: job.cluster.state(job.number) == "PENDING")
+    assert "could not be saved" in job.said() and "training goes on" in job.said()
+    filler.unlink()
+
+
+def hang(job: Job) -> None:
+    """Of rank 1, which :mod:`tests.hanging_run` does by itself."""
+    wait_for("the requeue", lambda: f"job {job.number} ended with code 1 after a new checkpoint" in job.said(), 600)
+    stacks = [(job.root / f"r/rollout/stacks/rank_0000{rank}.txt").read_text() for rank in (0, 1)]
+    assert all("training_step" in stack for stack in stacks) and "hanging_run.py" in stacks[1]
+
+
 def death_of_a_node(job: Job) -> None:
     victim = rank_process(job.number, 1)
     node = next(part for part in (Path("/proc") / str(victim) / "environ").read_bytes().decode().split("\0")
@@ -72,12 +155,15 @@ def death_of_a_node(job: Job) -> None:
     job.cluster.run("scontrol", "update", f"NodeName={node}", "State=DOWN", "Reason=died")
     wait_for("the requeue", lambda: job.cluster.state(job.number) == "PENDING")
     job.cluster.start_node(node)  # it registers, and is taken back
-    wait_for(f"{node} to be idle", lambda: job.cluster.run("sinfo", "-h", "-n", node, "-o", "%T").strip() == "idle")
+    wait_for(f"{node} to be idle", lambda: job.cluster.states(node) == ["idle"])
 
 
 TROUBLES: dict[str, Callable[[Job], None]] = {
-    "USR1": usr1, "TERM": term, "the time limit": time_limit, "SIGKILL of rank 1": sigkill_of_a_rank,
-    "SIGKILL of rank 0": sigkill_of_the_first_rank, "a node that dies": death_of_a_node}
+    "USR1": usr1, "TERM": term, "the time limit": time_limit, "a more urgent job": more_urgent_job,
+    "SIGKILL of rank 1": sigkill_of_a_rank, "SIGKILL of rank 0": sigkill_of_the_first_rank,
+    "USR1 while it saves": usr1_while_saving, "SIGKILL of rank 0 while it saves": sigkill_while_saving,
+    "scontrol requeue while it saves": requeue_while_saving, "a full file system": full_file_system,
+    "rank 1 hangs": hang, "a node that dies": death_of_a_node}
 
 
 def assert_one_finished_run(root: Path) -> None:
@@ -89,12 +175,23 @@ def assert_one_finished_run(root: Path) -> None:
     assert steps == list(range(1, STEPS + 1))
 
 
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of its own, that can be filled."""
+    place = tmp_path / "root"
+    place.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=120m", "tmpfs", str(place)], check=True)
+    yield place
+    subprocess.run(["umount", "--lazy", str(place)], check=True)
+
+
 @pytest.mark.parametrize("trouble", TROUBLES)
-def test_rollout_ends_as_if_nothing_had_been(chained, cluster: Cluster, tmp_path: Path, trouble: str,
+def test_rollout_ends_as_if_nothing_had_been(chained, cluster: Cluster, small_disk: Path, trouble: str,
                                              record_property) -> None:
+    record_property("trouble", (trouble, SAME))
     whole, _ = chained
-    root = without_rollout(whole, tmp_path / "root")
-    job = submit_rollout(cluster, root)
+    root = without_rollout(whole, small_disk)
+    job = submit_hanging(cluster, root) if trouble == "rank 1 hangs" else submit_rollout(cluster, root)
     job.wait_step(7)
     TROUBLES[trouble](job)
     cluster.release(job.number)
@@ -103,10 +200,11 @@ def test_rollout_ends_as_if_nothing_had_been(chained, cluster: Cluster, tmp_path
     assert checkpoint_differences(root / "r/rollout", whole / "r/rollout") == []
     assert metrics_differences(root / "r/rollout", whole / "r/rollout") == []
     assert_one_finished_run(root)
-    record_property("trouble", trouble)
 
 
-def test_a_second_job_of_the_same_name_refuses(chained, cluster: Cluster, tmp_path: Path) -> None:
+def test_a_second_job_of_the_same_name_refuses(chained, cluster: Cluster, tmp_path: Path,
+                                               record_property) -> None:
+    record_property("trouble", ("a second job of the same name", "it refuses, the first one goes on"))
     whole, _ = chained
     root = without_rollout(whole, tmp_path / "root")
     one_node = ("--nodes=1", *EVERYWHERE)
@@ -119,7 +217,10 @@ def test_a_second_job_of_the_same_name_refuses(chained, cluster: Cluster, tmp_pa
     assert first.end() == "COMPLETED", first.said()
 
 
-def test_one_member_of_an_array_is_queued_again_alone(chained, cluster: Cluster, tmp_path: Path) -> None:
+def test_one_member_of_an_array_is_queued_again_alone(chained, cluster: Cluster, tmp_path: Path,
+                                                      record_property) -> None:
+    record_property("trouble", ("USR1 for one member of a job array",
+                                "it alone is queued again, and ends with what the other has"))
     whole, _ = chained
     root = tmp_path / "root"
     for name in ("a0", "a1"):
@@ -135,24 +236,3 @@ def test_one_member_of_an_array_is_queued_again_alone(chained, cluster: Cluster,
     assert checkpoint_differences(root / "a0/rollout", root / "a1/rollout") == []
     assert metrics_differences(root / "a0/rollout", root / "a1/rollout") == []
 
-
-HANG = """#!/usr/bin/env bash
-#SBATCH --nodes=2 --ntasks-per-node=1 --requeue --open-mode=append
-cd {checkout}
-source slurm/environment.sh
-launch {root}/run/teacher/checkpoints -m tests.fake_stage {root} steps=12 hang=5 hang_minutes=0.1 strategy=ddp
-"""
-
-
-def test_a_rank_that_hangs_leaves_all_stacks_and_the_job_is_queued_again(cluster: Cluster, tmp_path: Path,
-                                                                         out: Path) -> None:
-    script = tmp_path / "job.sh"
-    script.write_text(HANG.format(checkout=CHECKOUT, root=tmp_path / "root"))
-    number = cluster.run("sbatch", "--parsable", f"--output={out}", str(script)).strip()
-    job = Job(cluster, number, out)
-    wait_for("the requeue", lambda: f"job {number} ended with code 1 after a new checkpoint" in job.said(), 300)
-    stacks = [(tmp_path / f"root/run/teacher/stacks/rank_0000{rank}.txt").read_text() for rank in (0, 1)]
-    assert all("training_step" in stack for stack in stacks) and "in wait" in stacks[1]
-    cluster.release(number)
-    assert job.end() == "COMPLETED", job.said()
-    assert files.step_of(files.newest_complete(tmp_path / "root/run/teacher/checkpoints")) == 12

@@ -10,10 +10,16 @@ from pathlib import Path
 from tests.slurm.cluster import Cluster, wait_for
 
 CHECKOUT = Path(__file__).parents[2]
-STEPS = 40
+STEPS = 24
 SETTINGS = ("preset=tiny", "name=r", f"rollout.steps={STEPS}", "trainer.ckpt_every=2", "tracking.kind=mlflow")
 EVERYWHERE = ("--ntasks-per-node=1", "--cpus-per-task=1", "--gpus-per-node=0")
 TWO_NODES = ("--nodes=2", *EVERYWHERE)
+HANGING = """#!/usr/bin/env bash
+#SBATCH --requeue --open-mode=append
+cd {checkout}
+source slurm/environment.sh
+launch {root}/r/rollout/checkpoints -m tests.hanging_run stage=rollout {settings} root={root} trainer.hang_minutes=0.7
+"""
 
 
 @dataclass
@@ -23,6 +29,11 @@ class Job:
     cluster: Cluster
     number: str
     out: Path
+    root: Path = Path()
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.root / "r" / "rollout" / "checkpoints"
 
     def said(self) -> str:
         return self.out.read_text() if self.out.exists() else ""
@@ -48,7 +59,15 @@ def submit_rollout(cluster: Cluster, root: Path, *more: str, options: tuple[str,
     out = root.with_name(f"{root.name}-rollout{member}.out")
     number = cluster.run("sbatch", "--parsable", *options, f"--output={out}", "slurm/rollout.sbatch", *SETTINGS,
                          f"root={root}", *more, cwd=CHECKOUT).strip()
-    return Job(cluster, number, out)
+    return Job(cluster, number, out, root)
+
+
+def submit_hanging(cluster: Cluster, root: Path) -> Job:
+    """The same, of which one rank hangs once (:mod:`tests.hanging_run`)."""
+    out, script = root.with_name(f"{root.name}-rollout.out"), root.with_name("job.sh")
+    script.write_text(HANGING.format(checkout=CHECKOUT, root=root, settings=" ".join(SETTINGS)))
+    number = cluster.run("sbatch", "--parsable", *TWO_NODES, f"--output={out}", str(script)).strip()
+    return Job(cluster, number, out, root)
 
 
 def without_rollout(root: Path, into: Path, name: str = "r") -> Path:

@@ -64,12 +64,17 @@ def test_changed_settings_are_refused_by_name(tmp_path):
     assert find_start(folder, "force", {"seed": 1}, {}) == path
 
 
-def test_a_fresh_start_puts_older_checkpoints_aside(tmp_path):
+def test_a_fresh_start_puts_all_of_the_life_before_aside(tmp_path):
     folder = tmp_path / "checkpoints"
     complete(folder, 4, {})
+    (tmp_path / "samples").mkdir()
+    for name in ("samples/step_00000004_a.mp4", "metrics.jsonl", "config_diff_00000002.txt"):
+        (tmp_path / name).write_text("before")
     assert find_start(folder, "never", {}, {}) is None
-    assert (tmp_path / "checkpoints.before-1" / "step_00000004" / files.MARKER).exists()
-    assert not folder.exists()
+    aside = tmp_path / "checkpoints.before-1"
+    assert (aside / "step_00000004" / files.MARKER).exists() and (aside / "samples/step_00000004_a.mp4").exists()
+    assert [path.name for path in tmp_path.iterdir()] == [aside.name]
+    assert files.newest_complete(aside) == aside / "step_00000004"
 
 
 def test_a_requeued_job_goes_on_although_it_was_told_never(tmp_path):
