@@ -173,6 +173,14 @@ def test_memory_and_speed_options_change_nothing(name: str, more: list[str], tmp
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("stage", ["dmd", "rollout"])
+def test_compiled_roles_learn_as_eager_ones(stage: str, tmp_path: Path) -> None:
+    """Student, teacher and critic: blocks with gradient, without, and through the teacher to the student."""
+    found, wanted = (train(tmp_path / how, stage, 3, "single", f"compile={how}") for how in ("true", "false"))
+    assert_alike(found, wanted, exact=False)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["ddp", "fsdp2", "zero-2"])
 def test_streams_rolled_one_after_another_give_the_same_update(name: str, whole: Any, tmp_path: Path) -> None:
     """The streams' memory persists through micro-batches: they go on where those rolled together do."""
