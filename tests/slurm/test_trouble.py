@@ -54,12 +54,6 @@ def term(job: Job) -> None:
     ask(job, "TERM")
 
 
-def wait_for_usr1(process: int) -> None:
-    """Wait until a stopped process has been sent it."""
-    pending = re.compile(r"^(?:Sig|Shd)Pnd:\s*[0-9a-f]*[2367abef]..$", re.MULTILINE)  # the bit of signal 10
-    wait_for("USR1", lambda: pending.search(Path(f"/proc/{process}/status").read_text()))
-
-
 @contextmanager
 def saving(job: Job) -> Iterator[int]:
     """Rank 0, stopped in the middle of a save for as long as this lasts."""
@@ -85,7 +79,8 @@ def saving(job: Job) -> Iterator[int]:
 def usr1_while_saving(job: Job) -> None:
     with saving(job) as process:
         ask(job, "USR1")
-        wait_for_usr1(process)
+        pending = re.compile(r"^(?:Sig|Shd)Pnd:\s*[0-9a-f]*[2367abef]..$", re.MULTILINE)  # the bit of signal 10
+        wait_for("the signal", lambda: pending.search(Path(f"/proc/{process}/status").read_text()))
 
 
 def sigkill_while_saving(job: Job) -> None:
@@ -108,13 +103,11 @@ def more_urgent_job(job: Job) -> None:
 
 
 def time_limit(job: Job) -> None:
-    """Slurm itself sends USR1 once the end is less than five minutes away, at its next look, for which rank 0 rests."""
-    process = rank_process(job.number, 0)
-    os.kill(process, signal.SIGSTOP)
+    """Slurm itself sends USR1 once the end is less than five minutes away, at its next look; rank 0 rests until then,
+    and is woken by Slurm, which sends CONT with it."""
+    os.kill(rank_process(job.number, 0), signal.SIGSTOP)
     job.cluster.run("scontrol", "update", f"JobId={job.number}", "TimeLimit=5")
-    wait_for_usr1(process)
-    os.kill(process, signal.SIGCONT)
-    wait_for("the stop", lambda: "SIGUSR1: stopping" in job.said())
+    wait_for("Slurm's warning", lambda: "SIGUSR1: stopping" in job.said())
     wait_for("the requeue", lambda: job.cluster.state(job.number) == "PENDING")
     job.cluster.run("scontrol", "update", f"JobId={job.number}", "TimeLimit=60")
 
