@@ -6,7 +6,7 @@ import re
 
 HIDDEN = "***"
 _WORD = r"(?:token|secret|passw(?:or)?d|passphrase|api[_-]?key|access[_-]?key|private[_-]?key|credentials?)"
-_NAME = rf"\b(?:[\w.-]*[_.-])?{_WORD}"
+_NAME = rf"(?<![\w.-])(?:[\w.-]*[_.-])?{_WORD}"
 _IN_ADDRESS = re.compile(r"(?<=://)[^/@\s'\"]+(?=@)")
 _NAMED = re.compile(rf"(?i)({_NAME}=['\"]?)[^\s'\"&,;]+")
 _HOOK = re.compile(r"(\balerts\.url=['\"]?|\balerts:\s+url:\s+['\"]?)[^\s'\"]+")

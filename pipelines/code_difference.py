@@ -18,7 +18,7 @@ LIMIT = 1_000_000
 """Characters that are kept of the whole, and bytes of one new file."""
 PRIVATE = (".env", "*.env", ".env.*", "*.pem", "*.key", "*.p12", "id_rsa*", "id_ed25519*", ".netrc", ".npmrc",
            ".pypirc", "*credential*", "*secret*", "kubeconfig*")
-"""Names of files that hold secrets as a rule: told by name alone, should git not ignore them."""
+"""Names of files and folders that hold secrets as a rule: told by name alone, should git not ignore them."""
 
 
 def difference_file(code: dict[str, Any]) -> str:
@@ -29,13 +29,14 @@ def difference_file(code: dict[str, Any]) -> str:
 def code_difference(checkout: Path, limit: int = LIMIT) -> str:
     """Changed files against HEAD, then new ones; what is left out or cut is told in lines that begin with ``#``."""
     changed = git(checkout, "diff", "HEAD", "--no-color", "--no-ext-diff", "--no-textconv", "--src-prefix=a/",
-                  "--dst-prefix=b/", "--", ".", *(f":(exclude,glob)**/{pattern}" for pattern in PRIVATE))
+                  "--dst-prefix=b/", "--", ".", *(f":(exclude,glob,icase)**/{pattern}{below}" for pattern in PRIVATE
+                                                    for below in ("", "/**")))
     head = [] if changed is not None else ["# git could not tell how files differ\n"]
     private = [name for name in _names(git(checkout, "diff", "HEAD", "--name-only", "-z")) if _private(name)]
     head += [f"# {name}: changed, left out as a file that may hold secrets\n" for name in private]
     text = "".join([*head, (changed or b"").decode("utf-8", "replace"),
                     *(_new_file(checkout, name, limit) for name in new_files(checkout))])
-    text = redact_code(text)
+    text = redact_code(text).encode("utf-8", "replace").decode()  # names of files need not be UTF-8
     if len(text) <= limit:
         return text
     kept = text[:text.rfind("\n", 0, limit) + 1]
@@ -77,9 +78,8 @@ def _new_file(checkout: Path, name: str, limit: int) -> str:
 
 
 def _private(name: str) -> bool:
-    return any(fnmatch(Path(name).name.lower(), pattern) for pattern in PRIVATE)
+    return any(fnmatch(part.lower(), pattern) for part in Path(name).parts for pattern in PRIVATE)
 
 
 def _names(listed: bytes | None) -> list[str]:
     return sorted(os.fsdecode(name) for name in (listed or b"").split(b"\0") if name)
-

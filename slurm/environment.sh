@@ -81,7 +81,7 @@ setting() {
 serve_mlflow() {
     local root pid port=$((30000 + SLURM_JOB_ID % 1000))
     root="$(realpath -m "$(setting root "${STREAMCHAR_ROOT:-runs}" "$@")")"
-    trap 'scontrol requeue "$SLURM_JOB_ID"' USR1
+    trap 'scontrol requeue "$SLURM_JOB_ID" || true' USR1
     echo "ssh -N -L 5000:127.0.0.1:$port $(hostname), then open http://127.0.0.1:5000"
     python -m mlflow server --backend-store-uri "sqlite:///$root/mlflow.db" --artifacts-destination "$root/mlartifacts" \
         --host 127.0.0.1 --port "$port" &
@@ -107,6 +107,7 @@ launch() {
     program="$(interpreter)"
     rendezvous
     began="$(mktemp)"
+    touch -d "@$(date +%s)" "$began"  # the second, for file times are coarse: what follows at once is newer
     srun --kill-on-bad-exit=1 ${SLURM_CPUS_PER_TASK:+--cpus-per-task="$SLURM_CPUS_PER_TASK"} \
         "${STREAMCHAR_PREFIX[@]}" "$program" "$@" &
     pid=$!

@@ -6,6 +6,7 @@ bundle knows where it begins and how long it is; the process that works on it lo
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import tarfile
@@ -15,6 +16,7 @@ from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
+from datamodules.intake.rejection import Rejected
 from datamodules.intake.sources import NOT_RECORDINGS, Source, distinct_keys, slug, speaker_in
 from datamodules.intake.tar_member import TarMember
 
@@ -57,9 +59,15 @@ class Bundle:
         keys = [slug("-".join(PurePosixPath(stem).parts)) for stem in held.sounds]
         keys = distinct_keys([f"{self.prefix}-{key}" for key in keys], list(held.sounds))
         rows = list(zip(keys, held.sounds.items(), strict=True))[self.first:self.first + self.count]
+        if len(rows) != self.count:
+            raise OSError(errno.EIO, f"{self.path} could not be listed as before")
         for key, (stem, sound) in rows:
             text = held.texts.get(stem)
-            speaker = (text and speaker_in(text.read(self.path))) or slug(self.path.stem)
+            try:
+                told = speaker_in(text.read(self.path)) if text else None
+            except Rejected:  # told when the utterance itself is read
+                told = None
+            speaker = told or slug(self.path.stem)
             yield Source(key, self.path, speaker, self.path if text else None, None, sound, text)
 
 

@@ -110,3 +110,16 @@ def test_a_process_that_goes_on_with_other_code_notes_it() -> None:
     assert changed_code(before, {**before, "dirty": False, "difference_sha256": None}) == [
         f"-code: {'a' * 40} with difference_{'b' * 8}.patch", f"+code: {'a' * 40}"]
     assert told.difference_file({"difference_sha256": None}) == ""
+
+
+def test_secret_names_count_in_any_case_and_as_folders(checkout: Path) -> None:
+    for name in ("MY.PEM", "secrets/plain.txt", "credentials/aws.txt"):
+        (checkout / name).parent.mkdir(exist_ok=True)
+        (checkout / name).write_text("before\n")
+    git(checkout, "add", "MY.PEM", "secrets/plain.txt")
+    git(checkout, "commit", "-m", "two")
+    for name in ("MY.PEM", "secrets/plain.txt", "credentials/aws.txt"):
+        (checkout / name).write_text("hunter2\n")
+    text = code_difference(checkout)
+    assert "hunter2" not in text and "before" not in text
+    assert all(f"# {name}: " in text for name in ("MY.PEM", "secrets/plain.txt", "credentials/aws.txt"))
