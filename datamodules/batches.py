@@ -38,7 +38,8 @@ class Share:
 class Source:
     """Where batches come from: items by position, and their collation.
 
-    ``together``: items that may be composed before the first of them is needed; 1 where an item may be far away.
+    ``together``: items that may be composed before the first of them is needed, where no worker does it ahead; 1 where
+    an item may be far away.
     """
 
     item: Callable[[int], Any]
@@ -69,7 +70,8 @@ class TrainBatches(IterableDataset):
         info = get_worker_info()
         number, step = (info.id, info.num_workers) if info else (0, 1)
         s, consumed = self.share, self.cursor.consumed
-        most, ahead = max(self.source.together // s.batch_size, 1), 1
+        # A worker's prefetched batches cover a first look at a clip; several such looks in a row they might not.
+        most, ahead = 1 if info else max(self.source.together // s.batch_size, 1), 1
         while True:
             numbers = range(number, number + ahead * step, step)
             yield from self.source.batches([batch_positions(consumed, n, s.batch_size, s.rank, s.world)
