@@ -25,9 +25,8 @@ from callbacks.step_logger import StepLogger
 log = logging.getLogger(__name__)
 
 RETRY_S = 30.0
-LAST_S = 1.0
-LAST_TRIES = 3
-"""At the end: a database that others are writing to may refuse once."""
+LAST_S, LAST_TRIES = 1.0, 3
+"""At the end: seconds between tries, and their number, for a database that others write to may refuse once."""
 GATHER_S = 5.0
 """Rows are gathered for so long and sent together: one request costs more than the rows that are in it."""
 BATCH = 100

@@ -63,12 +63,12 @@ class MLflowRun:
         """
         client = self._client = client_of(self.uri)
         chain = self._known(self.folder.parent) or self._make(self.folder.parent, self.name.split("/")[0], {})
+        self._end_forgotten()  # before a run is made, for which another fresh start might forget this one
         self.run_id = self._known(self.folder) or self._make(self.folder, self.name, {"mlflow.parentRunId": chain})
         client.update_run(self.run_id, status="RUNNING")
         data = client.get_run(self.run_id).data
         self._arrived = {metric.key: metric.step for metric in data._metric_objs}
         self._tell(data.params)
-        self._end_forgotten()
 
     def open_parent(self, plan: Path) -> None:
         """Reopen or make a run that holds no stage, but is above others: those whose folder has its identity.

@@ -17,7 +17,8 @@ _SHAPE = re.compile(
     r"|xox[a-z]-[\w-]{10,}|A[KS]IA[0-9A-Z]{16}|AIza[\w-]{35}|eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]{8,})")
 """What gives itself away by its own form: keys of Hugging Face, GitHub, GitLab, OpenAI, Slack, AWS and Google, JWTs."""
 _BEARER = re.compile(r"(?i)(\bauthorization\b['\"]?\s*[:=]\s*['\"]?(?:bearer|basic|token)\s+)[^\s'\"]+")
-_PEM = re.compile(r"(-----BEGIN [A-Z ]*PRIVATE KEY-----).*?(-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.DOTALL)
+_PEM = re.compile(
+    r"(-----BEGIN [A-Z ]*PRIVATE KEY(?: BLOCK)?-----).*?(-----END [A-Z ]*PRIVATE KEY(?: BLOCK)?-----|\Z)", re.DOTALL)
 _LITERAL = re.compile(rf"(?i)({_NAME}['\"]?\]?\s*(?:[:=]|:\s*str\s*=)\s*[rbf]?)(['\"])(?!\2)[^\n]*?\2")
 _BARE = re.compile(
     rf"(?i)({_NAME}['\"]?:[ \t]+|{_NAME}[ \t]+=[ \t]+)(?!(?:int|float)\b)[\w./+=-]*\d[\w./+=-]*(?=\s|$)")

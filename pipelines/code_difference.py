@@ -1,7 +1,8 @@
 """The checkout's uncommitted changes as one patch to be read: nothing that git ignores, secrets hidden, size bounded.
 
 It is kept as ``difference_XXXXXXXX.patch`` beside ``provenance.json``, called by the hash that stands there, so that a
-run which went on with other changes has both. ``git apply`` takes it where nothing was hidden and nothing cut.
+run which went on with other changes has both. ``git apply`` takes it where nothing was hidden, cut or binary; new links
+are left out.
 """
 
 from __future__ import annotations
@@ -34,13 +35,15 @@ def code_difference(checkout: Path, limit: int = LIMIT) -> str:
     head = [] if changed is not None else ["# git could not tell how files differ\n"]
     private = [name for name in _names(git(checkout, "diff", "HEAD", "--name-only", "-z")) if _private(name)]
     head += [f"# {name}: changed, left out as a file that may hold secrets\n" for name in private]
-    text = "".join([*head, (changed or b"").decode("utf-8", "replace"),
-                    *(_new_file(checkout, name, limit) for name in new_files(checkout))])
-    text = redact_code(text).encode("utf-8", "replace").decode()  # names of files need not be UTF-8
+    parts, new = [*head, (changed or b"").decode("utf-8", "replace")], new_files(checkout)
+    while new and sum(map(len, parts)) <= limit:  # data left in a checkout can be many thousand files
+        parts.append(_new_file(checkout, new.pop(0), limit))
+    more = f"# {len(new):,} more new files were not looked at\n" if new else ""
+    text = redact_code("".join(parts)).encode("utf-8", "replace").decode()  # names of files need not be UTF-8
     if len(text) <= limit:
-        return text
+        return text + more
     kept = text[:text.rfind("\n", 0, limit) + 1]
-    return f"{kept}# cut here: {len(text) - len(kept):,} of {len(text):,} characters are left out\n"
+    return f"{kept}# cut here: {len(text) - len(kept):,} of {len(text):,} characters are left out\n{more}"
 
 
 def new_files(checkout: Path) -> list[str]:

@@ -116,14 +116,15 @@ def _leave_damaged(folder: Path, good: Path | None) -> None:
 def put_aside(folder: Path) -> None:
     """Rename a folder of checkpoints, so that a fresh start neither uses nor deletes them, and put what else belongs
     to that life of the stage into it: its rows, samples and notes are not the next one's."""
+    stage = folder.parent
+    more = [stage / "metrics.jsonl", stage / "samples", *sorted(stage.glob("config_diff_*.txt"))]
     if not files.folders(folder):
         return
+    for path in more:
+        if path.exists():
+            path.rename(folder / path.name)
     number = 1
     while (aside := folder.with_name(f"{folder.name}.before-{number}")).exists():
         number += 1
-    folder.rename(aside)
-    stage = folder.parent
-    for path in (stage / "metrics.jsonl", stage / "samples", *sorted(stage.glob("config_diff_*.txt"))):
-        if path.exists():
-            path.rename(aside / path.name)
+    folder.rename(aside)  # last: a start that is killed before it finds the checkpoints and does the rest
     log.info("starting afresh: older checkpoints are now in %s", aside)

@@ -27,7 +27,8 @@ def _marks() -> str:
     found = [c for c in range(0x300, 0x20000) if unicodedata.category(chr(c))[0] == "M"]
     starts = [c for before, c in pairwise([-1, *found]) if c != before + 1]
     ends = [c for c, after in pairwise([*found, -1]) if after != c + 1]
-    return "\u200c\u200d" + "".join(f"{chr(a)}-{chr(b)}" for a, b in zip(starts, ends, strict=True))
+    ranges = "".join(f"{chr(a)}-{chr(b)}" for a, b in zip(starts, ends, strict=True))
+    return "\u200c\u200d\U000e0100-\U000e01ef" + ranges  # the last: variants of Han characters
 
 
 _MARKS = _marks()
@@ -49,8 +50,9 @@ def unspaced(word: str) -> bool:
 def written_words(text: str) -> list[tuple[str, list[str]]]:
     """The words as they are written, each with its normalised parts.
 
-    A mark belongs to the word before it (a first one to the word after), and ``twenty-one`` is one word of two parts;
-    but no word holds a character of a script without spaces beside another part.
+    A mark belongs to the word before it (a first one to the word it is written to; alone it is dropped), and
+    ``twenty-one`` is one word of two parts; but no word holds a character of a script without spaces beside another
+    part.
     """
     rows: list[tuple[str, list[str]]] = []
     for token in unicodedata.normalize("NFC", text).split():

@@ -6,7 +6,6 @@ bundle knows where it begins and how long it is; the process that works on it lo
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import tarfile
@@ -19,6 +18,7 @@ from typing import NamedTuple
 from datamodules.intake.rejection import Rejected
 from datamodules.intake.sources import NOT_RECORDINGS, Source, distinct_keys, slug, speaker_in
 from datamodules.intake.tar_member import TarMember
+from streamchar.errors import DataError
 
 UTTERANCES = 200
 """Of a bundle at most: what Ctrl-C costs each process, and how much one record file holds."""
@@ -35,8 +35,8 @@ class Bundle:
 
     @property
     def key(self) -> str:
-        """Its own, unique, without dots."""
-        return f"{self.prefix}-{self.first:06d}"
+        """Its own, without dots; ``+`` stands in no other recording's."""
+        return f"{self.prefix}+{self.first:06d}"
 
     @property
     def name(self) -> str:
@@ -54,13 +54,18 @@ class Bundle:
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
     def sources(self) -> Iterable[Source]:
-        """Its utterances; a speaker is the one of the JSON, else the tar."""
+        """Its utterances; a speaker is the one of the JSON, else the tar.
+
+        Raises:
+            DataError: where the tar holds fewer than were listed.
+        """
         held = _contents(self.path)
         keys = [slug("-".join(PurePosixPath(stem).parts)) for stem in held.sounds]
-        keys = distinct_keys([f"{self.prefix}-{key}" for key in keys], list(held.sounds))
+        keys = distinct_keys([f"{self.prefix}+{key}" for key in keys], list(held.sounds))
         rows = list(zip(keys, held.sounds.items(), strict=True))[self.first:self.first + self.count]
         if len(rows) != self.count:
-            raise OSError(errno.EIO, f"{self.path} could not be listed as before")
+            raise DataError(f"{self.path} has {len(held.sounds)} recordings now, and had more when listed; if it "
+                            "can be read again, say the same command once more: what is finished is kept")
         for key, (stem, sound) in rows:
             text = held.texts.get(stem)
             try:

@@ -319,12 +319,12 @@ def test_emilia_tars_of_mp3_become_shards(tmp_path: Path, monkeypatch: pytest.Mo
     told = report(tmp_path)
     assert (told["recordings"], told["recordings_used"]) == (5, 3)
     kept = sorted(p.name for p in (tmp_path / "sources").iterdir())
-    assert kept == [f"EN-B000000-00000{n}.{kind}" for n, kind in ((0, "json"), (0, "tar"), (2, "json"), (2, "tar"),
+    assert kept == [f"EN-B000000+00000{n}.{kind}" for n, kind in ((0, "json"), (0, "tar"), (2, "json"), (2, "tar"),
                                                                  (4, "json"))]
-    (tmp_path / "sources" / "EN-B000000-000002.json").unlink()
+    (tmp_path / "sources" / "EN-B000000+000002.json").unlink()
     made: list[tuple[str, bool]] = []
     production.produce("speech", fake_options(tmp_path), tmp_path, report=lambda r, new: made.append((r.key, new)))
-    assert [key for key, new in made if new] == ["EN-B000000-000002"] and len(made) == 3
+    assert [key for key, new in made if new] == ["EN-B000000+000002"] and len(made) == 3
 
 
 def test_speakers_are_held_out_where_there_are_enough() -> None:

@@ -123,3 +123,11 @@ def test_secret_names_count_in_any_case_and_as_folders(checkout: Path) -> None:
     text = code_difference(checkout)
     assert "hunter2" not in text and "before" not in text
     assert all(f"# {name}: " in text for name in ("MY.PEM", "secrets/plain.txt", "credentials/aws.txt"))
+
+
+def test_no_more_new_files_are_read_than_are_kept(checkout: Path) -> None:
+    for number in range(9):
+        (checkout / f"data{number}").write_text("x\n" * 50)
+    text = code_difference(checkout, limit=300)
+    assert len(text) < 450 and "+++ b/data0" in text and "data8" not in text
+    assert text.endswith("more new files were not looked at\n")

@@ -95,7 +95,7 @@ def test_emilia_tars_are_read_without_unpacking(tmp_path: Path) -> None:
             out.addfile(info, io.BytesIO(body))
     (whole,) = list_sources("speech", str(tmp_path))
     found = {s.key: s for s in whole.sources()}
-    assert list(found) == ["EN-B000000-EN_B0_S1_W0", "EN-B000000-part-EN_B0_S1_W1", "EN-B000000-alone"]
+    assert list(found) == ["EN-B000000+EN_B0_S1_W0", "EN-B000000+part-EN_B0_S1_W1", "EN-B000000+alone"]
     first, last, alone = found.values()
     assert (first.speaker, last.speaker, alone.text_member) == ("EN_S7", "EN-B000000", None)
     assert first.member.read(tar) == b"one" and last.member.read(tar) == b"two"
@@ -106,6 +106,30 @@ def test_emilia_tars_are_read_without_unpacking(tmp_path: Path) -> None:
     assert cut.name == str(tar) and rest.count == 2 and rest.fingerprint() != whole.fingerprint()  # the tar, to be told
     with pytest.raises(Rejected, match="EN-B000000.tar ends inside part/EN_B0_S1_W1.mp3"):
         last.member.read(tar)
+    with pytest.raises(DataError, match="has 2 recordings now, and had more when listed"):
+        list(whole.sources())
+
+
+def test_a_tar_that_ends_inside_a_text_costs_that_utterance_alone(tmp_path: Path) -> None:
+    tar = tmp_path / "x.tar"
+    with tarfile.open(tar, "w") as out:
+        for name in ("a.mp3", "b.mp3", "b.json"):
+            info = tarfile.TarInfo(name)
+            info.size = 600
+            out.addfile(info, io.BytesIO(bytes(600)))
+    tar.write_bytes(tar.read_bytes()[:512 + 1024 + 512 + 1024 + 512 + 100])
+    (rows,) = (s for s in list_sources("speech", str(tmp_path)) if s.count == 2)
+    assert [s.speaker for s in rows.sources()] == ["x", "x"]
+
+
+def test_a_tar_and_what_was_unpacked_beside_it_are_different_recordings(tmp_path: Path) -> None:
+    touch(tmp_path, "shard/000000.mp3", "a/b-c.mp3")
+    for name in ("shard.tar", "a.tar", "a-b.tar"):
+        with tarfile.open(tmp_path / name, "w") as out:
+            out.addfile(tarfile.TarInfo("c.mp3" if name == "a-b.tar" else "b-c.mp3"))
+    found = list_sources("speech", str(tmp_path))
+    clips = [one.key for s in found for one in s.sources()]
+    assert len({s.key for s in found}) == len(found) == 5 and len(set(clips)) == len(clips) == 5
 
 
 def test_grid_as_published_and_by_its_names(tmp_path: Path) -> None:

@@ -28,6 +28,8 @@ URI = "callbacks.tracking.uri=https://me:hunter2@tracking.site:5000/x"
     ("https://hooks.slack.com/services/T0/B0/xyz", "https://hooks.slack.com/services/***"),
     ("a\n-----BEGIN RSA PRIVATE KEY-----\nMII\n-----END RSA PRIVATE KEY-----\nb",
      "a\n-----BEGIN RSA PRIVATE KEY-----***-----END RSA PRIVATE KEY-----\nb"),
+    ("-----BEGIN PGP PRIVATE KEY BLOCK-----\nlQO\n-----END PGP PRIVATE KEY BLOCK-----",
+     "-----BEGIN PGP PRIVATE KEY BLOCK-----***-----END PGP PRIVATE KEY BLOCK-----"),
     ("commit 30299eb0029c143b5d892e8166db31afc46c37a5 task-1 risk-averse-and-very-long-words",
      "commit 30299eb0029c143b5d892e8166db31afc46c37a5 task-1 risk-averse-and-very-long-words"),
     ("transcript=my secret: a token of love", "transcript=my secret: a token of love")])
