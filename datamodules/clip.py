@@ -68,7 +68,7 @@ class Clip:
 
 
 def decode_clip(key: str, files: Mapping[str, bytes], *, fps: float | None = None, sample_rate: int | None = None,
-                shard: str = "") -> Clip:
+                shard: str = "", pictures: bool = True) -> Clip:
     """Decode one sample's files.
 
     Args:
@@ -77,16 +77,18 @@ def decode_clip(key: str, files: Mapping[str, bytes], *, fps: float | None = Non
         fps: required frame rate, or None for any.
         sample_rate: Hz to resample the sound to, or None to keep its own.
         shard: where it came from.
+        pictures: False decodes sound alone, which may then be a little longer or shorter than the pictures.
 
     Raises:
         DamagedSample: no or bad JSON, bad words, undecodable media, no sound, another frame rate.
     """
-    meta = _read_meta(files)
+    meta = read_meta(files)
     words = checked_words(meta)
     frames, rate, wave, sound_rate = None, 0.0, None, 0
     if "mp4" in files:
-        frames, rate, wave, sound_rate = _decode_media(files["mp4"], video=True, sample_rate=sample_rate)
-        _check_rate(rate, meta, fps)
+        frames, rate, wave, sound_rate = _decode_media(files["mp4"], video=pictures, sample_rate=sample_rate)
+        if pictures:
+            _check_rate(rate, meta, fps)
     for extension in AUDIO_EXTENSIONS:
         if extension in files:
             _, _, wave, sound_rate = _decode_media(files[extension], video=False, sample_rate=sample_rate)
@@ -101,7 +103,12 @@ def decode_clip(key: str, files: Mapping[str, bytes], *, fps: float | None = Non
     return Clip(key, frames, wave, sound_rate, rate, words, meta, shard)
 
 
-def _read_meta(files: Mapping[str, bytes]) -> dict[str, Any]:
+def read_meta(files: Mapping[str, bytes]) -> dict[str, Any]:
+    """A sample's JSON.
+
+    Raises:
+        DamagedSample: none, or no object.
+    """
     if "json" not in files:
         raise DamagedSample("no json")
     try:

@@ -2,8 +2,33 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
+
+
+@dataclass
+class RespokenConfig:
+    """Clips of sound alone that ``stage=encode`` makes of the train clips' words (docs/data.md); for sets of a fixed
+    grammar, or with ``switch_p=0`` for any."""
+
+    times: int = 0
+    """New clips for every clip; 0: none."""
+    switch_p: float = 0.5
+    """Chance, from word to word, to go on with another clip of the shard: the same speaker's, of as many words. No
+    sentence of a validation clip is made."""
+    speeds: list[float] = field(default_factory=lambda: [0.92, 0.96, 1.0, 1.04, 1.08])
+    """Speeds (of pitch too) that are drawn from; at any but 1 the voice counts as another speaker's."""
+
+    def problems(self) -> list[str]:
+        """Everything that is wrong with these values, in words."""
+        found = []
+        if self.times < 0:
+            found.append(f"data.respoken.times={self.times} must not be negative")
+        if not 0 <= self.switch_p <= 1:
+            found.append(f"data.respoken.switch_p={self.switch_p} must be between 0 and 1")
+        if not self.speeds or not all(0.5 <= speed <= 2 for speed in self.speeds):
+            found.append(f"data.respoken.speeds={self.speeds} must hold speeds between 0.5 and 2")
+        return found
 
 
 @dataclass
@@ -17,6 +42,7 @@ class DataConfig:
     """Validation shards, in the same forms; none: the tars named "val" beside the train shards."""
     speech_shards: Any = None
     """Further shards of speech without pictures, for the orchestrator; none: no further ones."""
+    respoken: RespokenConfig = field(default_factory=RespokenConfig)
     latents: str | None = None
     """Latents made elsewhere, instead of shards: the encode folder of another run, or its address (https://, s3://,
     or pipe: and a command with {} in the place of the file's name); codecs come along, latents through the cache."""
@@ -89,6 +115,8 @@ class DataConfig:
         if self.latents and (self.shards is not None or self.val_shards is not None or self.speech_shards is not None):
             found.append("data.latents names clips that are encoded already: leave data.shards, data.val_shards and "
                          "data.speech_shards out")
+        if self.latents and self.respoken.times:
+            found.append("data.respoken makes clips while encoding, but data.latents are encoded already: leave it out")
         found += self._mix_problems()
         if self.latents and self.latents.startswith("pipe:") and "{}" not in self.latents:
             found.append(f"data.latents={self.latents} needs {{}} where the file's name goes")

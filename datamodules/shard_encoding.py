@@ -19,9 +19,11 @@ from datamodules.claims import claimed
 from datamodules.clip import Clip, decode_clip
 from datamodules.clip_encoder import ClipEncoder
 from datamodules.clip_reader import iterate_shard
+from datamodules.config import RespokenConfig
 from datamodules.latent_writer import LatentShardWriter, finished_record, shard_record
 from datamodules.orphans import end_with_parent
 from datamodules.quarantine import DamagedSample, Quarantine
+from datamodules.respoken import respoken
 from datamodules.shards import RemoteShard, Shard
 from streamchar.clock import ChunkClock
 from streamchar.errors import InputError
@@ -41,6 +43,14 @@ class EncodeSettings:
 
 
 @dataclass(frozen=True)
+class Respeaking:
+    """A job that encodes not a shard's clips but new ones made of their words; ``avoid``: sentences not to make."""
+
+    config: RespokenConfig
+    avoid: frozenset[str]
+
+
+@dataclass(frozen=True)
 class EncodeJob:
     """One shard: from ``source`` to ``target``, at most ``limit`` clips (0: all); ``group``: its set in a mixture."""
 
@@ -49,13 +59,24 @@ class EncodeJob:
     settings: EncodeSettings
     limit: int = 0
     group: str = ""
+    respeaking: Respeaking | None = None
 
     @property
     def recipe(self) -> str:
         """Fingerprint of all that the latents depend on; a source file counts by size and time of change."""
         s = self.settings
         parts = [*s.fingerprints, repr(s.clock), s.size, s.offsets, s.dtype, self.limit, *identity(self.source)]
+        if self.respeaking is not None:
+            parts += [repr(self.respeaking.config), *sorted(self.respeaking.avoid)]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+
+    def clips(self, quarantine: Quarantine) -> Iterator[Clip]:
+        """What is encoded, decoded; damaged clips go to the quarantine."""
+        if self.respeaking is None:
+            return clips_of(self.source, quarantine, self.limit)
+        # Damage is listed where the clips themselves are encoded.
+        heard = clips_of(self.source, Quarantine(max_rate=1.0), self.limit, pictures=False)
+        return respoken(heard, self.respeaking.config, self.respeaking.avoid, self.source.name)
 
     def finished(self) -> dict[str, Any] | None:
         """The record of an earlier run, if its shard is complete and still right."""
@@ -70,12 +91,12 @@ def identity(source: Shard) -> list[str | int]:
     return [source.name, stat.st_size, stat.st_mtime_ns]
 
 
-def clips_of(source: Shard, quarantine: Quarantine, limit: int = 0) -> Iterator[Clip]:
-    """Decoded clips of a shard, at most ``limit``; damaged ones go to the quarantine."""
+def clips_of(source: Shard, quarantine: Quarantine, limit: int = 0, pictures: bool = True) -> Iterator[Clip]:
+    """Decoded clips of a shard, at most ``limit``, with pictures or sound alone; damaged ones go to the quarantine."""
     found = 0
     for raw in iterate_shard(source, quarantine):
         try:
-            clip = decode_clip(raw.key, raw.files, shard=raw.shard)
+            clip = decode_clip(raw.key, raw.files, shard=raw.shard, pictures=pictures)
         except DamagedSample as damage:
             quarantine.add(raw.key, str(damage), raw.shard)
             continue
@@ -114,7 +135,7 @@ def encode_shard(job: EncodeJob, on_clip: Callable[[], None] = lambda: None) -> 
     quarantine = Quarantine(max_rate=1.0)
     try:
         with LatentShardWriter(job.target) as writer:
-            for clip in clips_of(job.source, quarantine, job.limit):
+            for clip in job.clips(quarantine):
                 try:
                     writer.add(*encoder.encode(clip))
                 except DamagedSample as damage:

@@ -11,8 +11,8 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
-from dataclasses import asdict
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -23,13 +23,25 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from datamodules.atomic_file import write_atomic
 from datamodules.claims import claimed
+from datamodules.clip import checked_words, read_meta
 from datamodules.clip_encoder import conform_frames, phase_offsets
+from datamodules.clip_reader import iterate_shard
 from datamodules.clip_table import ClipTable, table_path
+from datamodules.config import RespokenConfig
 from datamodules.conform import fit_wave
 from datamodules.latent_format import LatentIndex
 from datamodules.latent_writer import write_index
-from datamodules.quarantine import Quarantine
-from datamodules.shard_encoding import EncodeJob, EncodeSettings, begin_worker, clips_of, encode_if_free, identity
+from datamodules.quarantine import DamagedSample, Quarantine
+from datamodules.respoken import spelled
+from datamodules.shard_encoding import (
+    EncodeJob,
+    EncodeSettings,
+    Respeaking,
+    begin_worker,
+    clips_of,
+    encode_if_free,
+    identity,
+)
 from datamodules.shards import RemoteShard, Shard, count_samples, expand_shards, split_shards
 from pipelines.config.schema import RunConfig
 from pipelines.origins import check_codecs, codec_prints, init_export
@@ -83,6 +95,8 @@ def run(cfg: RunConfig, directory: RunDirectory) -> None:
         target = folder / "latents" / split
         target.mkdir(parents=True, exist_ok=True)
         jobs = _jobs(shards, target, settings, cfg.data.max_clips, groups)
+        if split == "train" and cfg.data.respoken.times:
+            jobs += _respeaking(jobs, cfg.data.respoken, splits["val"])
         records = _encode(jobs, cfg.data.encode_workers, split, console)
         index = _index(codecs, clock, settings)
         damaged += [row for record in records for row in record["quarantined"]]
@@ -224,6 +238,22 @@ def _jobs(shards: list[Shard], target: Path, settings: EncodeSettings, most: int
                               groups.get(source, "")))
         left -= count
     return jobs
+
+
+def _respeaking(jobs: list[EncodeJob], config: RespokenConfig, held_out: list[Shard]) -> list[EncodeJob]:
+    """Jobs that encode new clips made of the words of ``jobs``' clips, none of which says a held-out sentence."""
+    avoid = frozenset(spelled([text]) for text in _texts(held_out))
+    folder = jobs[0].target.parent
+    return [replace(job, target=folder / f"latents-{number:05d}.tar", respeaking=Respeaking(config, avoid))
+            for number, job in enumerate(jobs, len(jobs))]
+
+
+def _texts(shards: list[Shard]) -> Iterator[str]:
+    """What is said in shards; nothing is decoded."""
+    for shard in shards:
+        for raw in iterate_shard(shard, Quarantine(max_rate=1.0)):
+            with suppress(DamagedSample):
+                yield " ".join(word.text for word in checked_words(read_meta(raw.files)))
 
 
 def _encode(jobs: list[EncodeJob], workers: int, split: str, console: Console) -> list[dict[str, Any]]:

@@ -15,7 +15,7 @@ from datamodules import shard_encoding
 from datamodules.clip import Clip
 from datamodules.clip_encoder import ClipEncoder, phase_offsets
 from datamodules.compose import ItemComposer
-from datamodules.config import DataConfig
+from datamodules.config import DataConfig, RespokenConfig
 from datamodules.conform import extend_frames, extend_wave, fit_frames, fit_rate, fit_wave
 from datamodules.latent_shards import LatentStore
 from datamodules.media import encode_mp4, encode_wav
@@ -241,6 +241,30 @@ def test_speech_without_pictures_joins_the_train_split(shards):
     speech_too = ItemComposer(store, clock, cfg.window, SpelledWords(), cfg.data, 0, with_video=False)
     assert all(paired.item(p).place.clip.record.has_video for p in range(50))
     assert any(not speech_too.item(p).place.clip.record.has_video for p in range(50))
+
+
+def test_words_said_again_are_encoded_too_but_no_held_out_sentence(shards):
+    write_tar(shards / "x-train-00000.tar", [sample(n, speaker="s1", text=t, words=[
+        {"w": w, "start": a, "end": b} for w, a, b in zip(t.split(), (0.2, 0.8), (0.8, 1.4), strict=True)])
+        for n, t in enumerate(("red one", "blue two", "green one"))])
+    cfg = config(shards, respoken=RespokenConfig(times=20, switch_p=1.0))
+    folder = run(cfg)
+    store, _, _ = open_store(cfg, folder)
+    records = [c.record for c in store.clips]
+    assert [r.has_video for r in records] == [True] * 6 + [False] * 60  # of the second shard nothing but "red two"
+    said = {r.text for r in records[6:]}
+    assert {"red one", "blue two", "green two"} <= said and "red two" not in said  # which is the held-out sentence
+    assert {r.speaker for r in records[6:]} == {f"s1{end}" for end in ("", " x 0.92", " x 0.96", " x 1.04", " x 1.08")}
+    kept = {p.name: p.stat().st_mtime_ns for p in (folder / "latents" / "train").glob("*.tar")}
+    run(cfg)
+    assert kept == {p.name: p.stat().st_mtime_ns for p in (folder / "latents" / "train").glob("*.tar")}
+    cfg.data.respoken = RespokenConfig(times=10, switch_p=0.0)
+    run(cfg)
+    store, _, _ = open_store(cfg, folder)
+    assert {c.record.text for c in list(store.clips)[6:]} == {"red one", "blue two", "green one"}
+    cfg.data.respoken = RespokenConfig()
+    run(cfg)
+    assert len(open_store(cfg, folder)[0].clips) == 6
 
 
 def test_no_validation_and_no_shards_are_refused_with_the_remedy(shards):

@@ -1,0 +1,109 @@
+"""New sentences out of spoken words: which sound is where, at which speed, and what may not be said."""
+
+import numpy as np
+import pytest
+import torch
+
+from datamodules.clip import Clip
+from datamodules.config import DataConfig, RespokenConfig
+from datamodules.respoken import respoken
+from datamodules.splice import FADE_S, Utterance, at_speed, spliced
+from streamchar.transcript import Word
+
+RATE = 16000
+EDGES = (0.2, 0.6, 0.9, 1.4)
+"""Borders of the three words of every recording; there it is quiet for 10 ms."""
+
+
+def recording(words: str, hertz: float) -> Utterance:
+    """A tone for all words, in 1.6 s."""
+    t = np.arange(round(1.6 * RATE)) / RATE
+    wave = 0.3 * np.sin(2 * np.pi * hertz * t)
+    for edge in EDGES:
+        wave[np.abs(t - edge) < 0.005] = 0
+    spoken = [Word(w, a, b) for w, a, b in zip(words.split(), EDGES, EDGES[1:], strict=False)]
+    return Utterance(wave.astype(np.float32), spoken)
+
+
+def pitch(wave: np.ndarray) -> float:
+    """Hz of the strongest tone."""
+    spectrum = np.abs(np.fft.rfft(wave * np.hanning(len(wave)), 4 * RATE))
+    return float(spectrum.argmax()) / 4
+
+
+def heard(said: Utterance) -> list[float]:
+    """The tone inside each word."""
+    return [pitch(said.wave[round((w.start + 0.03) * RATE):round((w.end - 0.03) * RATE)]) for w in said.words]
+
+
+def test_every_word_sounds_as_its_source_says_it_where_its_times_say():
+    low, high = recording("lay red at", 300), recording("bin blue by", 700)
+    said = spliced([low, high, low], RATE)
+    assert [w.text for w in said.words] == ["lay", "blue", "at"]
+    assert heard(said) == pytest.approx([300, 700, 300], abs=4)
+    assert [w.start for w in said.words] == pytest.approx(EDGES[:3], abs=0.012)
+    assert len(said.wave) == pytest.approx(1.6 * RATE, abs=0.012 * RATE)
+    assert np.abs(np.diff(said.wave)).max() < 0.15  # no click: the tones themselves rise by .09 a sample
+
+
+def test_what_is_not_exchanged_stays_bit_for_bit():
+    low, high = recording("lay red at", 300), recording("bin blue by", 700)
+    whole = spliced([low] * 3, RATE)
+    assert np.array_equal(whole.wave, low.wave) and whole.words == low.words
+    half = spliced([low, low, high], RATE)
+    first, last = round(0.85 * RATE), round(0.65 * RATE)
+    assert np.array_equal(half.wave[:first], low.wave[:first])
+    assert np.array_equal(half.wave[-last:], high.wave[-last:])
+
+
+def test_words_shorter_than_a_fade_and_times_behind_the_end_are_survived():
+    short = Utterance(recording("a b c", 300).wave[:round(0.5 * RATE)],
+                      [Word("a", 0.1, 0.102), Word("b", 0.102, 0.104), Word("c", 0.55, 0.7)])
+    said = spliced([short, recording("d e f", 700), short], RATE)
+    assert [w.text for w in said.words] == ["a", "e", "c"] and np.isfinite(said.wave).all()
+    assert all(0 <= w.start <= w.end <= len(said.wave) / RATE for w in said.words)
+    assert len(said.wave) > FADE_S * RATE
+
+
+def test_speed_changes_pitch_and_pace_together():
+    fast = at_speed(recording("lay red at", 400), 1.1, RATE)
+    assert heard(fast) == pytest.approx([440] * 3, abs=4)
+    assert [w.end for w in fast.words] == pytest.approx([t / 1.1 for t in EDGES[1:]])
+    assert len(fast.wave) == pytest.approx(1.6 * RATE / 1.1, abs=2)
+
+
+def clips() -> list[Clip]:
+    texts = {"a": "lay red at", "b": "bin blue by", "c": "set white in", "d": "place green"}
+    out = []
+    for number, (key, text) in enumerate(texts.items()):
+        said = recording(text, 300 + 100 * number)
+        out.append(Clip(key, None, torch.from_numpy(said.wave), RATE, 0.0, said.words, {"speaker": "s1", "text": text},
+                        "x.tar"))
+    return out + [Clip("quiet", None, torch.zeros(RATE), RATE, 0.0, [], {"speaker": "s1"}, "x.tar")]
+
+
+EXCHANGED = RespokenConfig(times=100, switch_p=1.0, speeds=[0.9, 1.0])
+
+
+def test_sentences_stay_in_the_grammar_and_voices_are_named_after_their_speed():
+    made = list(respoken(clips(), EXCHANGED, {"lay blue in"}, "x.tar"))
+    texts = [c.text for c in made if c.key[0] in "abc"]
+    slots = [set(words) for words in zip(*(t.split() for t in texts), strict=True)]
+    assert slots == [{"lay", "bin", "set"}, {"red", "blue", "white"}, {"at", "by", "in"}]
+    assert len(set(texts)) == 26  # all 27 but the one to be avoided
+    assert {c.text for c in made if c.key[0] == "d"} == {"place green"}  # nobody else says two words
+    assert {c.speaker for c in made} == {"s1", "s1 x 0.9"} and len({c.key for c in made}) == len(made) == 400
+    again = list(respoken(clips(), EXCHANGED, {"lay blue in"}, "x.tar"))
+    assert all(torch.equal(a.wave, b.wave) and a.words == b.words for a, b in zip(made, again, strict=True))
+
+
+def test_a_set_whose_every_sentence_is_held_out_gives_none():
+    assert not list(respoken(clips()[:1], RespokenConfig(times=2), {"lay red at"}, "x.tar"))
+
+
+def test_wrong_options_are_named():
+    found = DataConfig(latents="x", respoken=RespokenConfig(times=1)).problems()
+    assert any("encoded already" in problem for problem in found)
+    found = RespokenConfig(times=-1, switch_p=2, speeds=[0.1]).problems()
+    assert [problem.split("=")[0] for problem in found] == [
+        "data.respoken.times", "data.respoken.switch_p", "data.respoken.speeds"]
