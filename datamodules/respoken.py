@@ -19,6 +19,8 @@ from streamchar.segmentation import normalise_words
 
 TRIES = 20
 """Sentences drawn in the place of one that may not be said."""
+UNSEEN = "unseen"
+"""The look of all new clips: not that of their words' clips, among which references and sinks are sought."""
 
 
 def respoken(clips: Iterable[Clip], cfg: RespokenConfig, avoid: Collection[str], shard: str) -> Iterator[Clip]:
@@ -66,7 +68,7 @@ def spelled(words: Iterable[str]) -> str:
 
 def _clip(clip: Clip, number: int, said: Utterance, speed: float) -> Clip:
     voice = clip.speaker if speed == 1 else f"{clip.speaker} x {speed:g}"
-    meta = {"text": " ".join(w.text for w in said.words), "speaker": voice, "look": clip.look, "speed": speed,
+    meta = {"text": " ".join(w.text for w in said.words), "speaker": voice, "look": UNSEEN, "speed": speed,
             "source": f"words of {clip.shard}"}
     return Clip(f"{clip.key}-again-{number}", None, torch.from_numpy(said.wave), clip.sample_rate, 0.0, said.words,
                 meta, clip.shard)

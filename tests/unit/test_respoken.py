@@ -92,7 +92,8 @@ def test_sentences_stay_in_the_grammar_and_voices_are_named_after_their_speed():
     assert slots == [{"lay", "bin", "set"}, {"red", "blue", "white"}, {"at", "by", "in"}]
     assert len(set(texts)) == 26  # all 27 but the one to be avoided
     assert {c.text for c in made if c.key[0] == "d"} == {"place green"}  # nobody else says two words
-    assert {c.speaker for c in made} == {"s1", "s1 x 0.9"} and len({c.key for c in made}) == len(made) == 400
+    assert {c.speaker for c in made} == {"s1", "s1 x 0.9"} and {c.look for c in made} == {"unseen"}
+    assert len({c.key for c in made}) == len(made) == 400
     again = list(respoken(clips(), EXCHANGED, {"lay blue in"}, "x.tar"))
     assert all(torch.equal(a.wave, b.wave) and a.words == b.words for a, b in zip(made, again, strict=True))
 
