@@ -93,6 +93,7 @@ class ItemComposer:
         self.store, self.clock, self.window, self.cfg, self.seed = store, clock, window, cfg, seed
         self.units = CachedUnits(units)
         self.with_video = with_video
+        self.mixed = bool(cfg.weights())
         self.chunk_s = float(clock.chunk_seconds)
         self.draws = Draws(seed)
         self._audio_starts: dict[int, int] = {}
@@ -180,7 +181,7 @@ class ItemComposer:
         anchor = self.partners.anchor(clip, anchor_size, rng, (begin, begin + self.chunk_s))
         own_past = stream[at - past_size:at] if past_size and not place.first and at >= past_size else None
         item = ChunkItem(place, position, None, audio, None, None, None, own_past, anchor, past.audio, text, pointer,
-                         words, self.store.set_of(clip) if self.cfg.mix else "")
+                         words, self.store.set_of(clip) if self.mixed else "")
         if self.with_video and clip.has_video:
             self._add_video(item, rng)
         return item

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+RECORDED, AGAIN = "recorded", "again"
+"""Sets of a run with ``respoken`` clips."""
+
 
 @dataclass
 class RespokenConfig:
@@ -13,6 +16,8 @@ class RespokenConfig:
 
     times: int = 0
     """New clips for every clip; 0: none."""
+    share: float = 0.5
+    """Their share of what is heard, whatever ``times`` is; in ``data.mix`` they count to their words' set."""
     switch_p: float = 0.5
     """Chance, from word to word, to go on with another clip of the shard: the same speaker's, of as many words. No
     sentence of a validation clip is made."""
@@ -24,6 +29,8 @@ class RespokenConfig:
         found = []
         if self.times < 0:
             found.append(f"data.respoken.times={self.times} must not be negative")
+        if not 0 < self.share < 1:
+            found.append(f"data.respoken.share={self.share} must be above 0 and below 1")
         if not 0 <= self.switch_p <= 1:
             found.append(f"data.respoken.switch_p={self.switch_p} must be between 0 and 1")
         if not self.speeds or not all(0.5 <= speed <= 2 for speed in self.speeds):
@@ -144,7 +151,9 @@ class DataConfig:
         return found
 
     def weights(self) -> dict[str, float]:
-        """Weight of each set of ``mix``; empty without one."""
+        """Weight of each set of ``mix``, or of what was recorded and what is said again; empty without sets."""
+        if self.mix is None and self.respoken.times:
+            return {RECORDED: 1 - self.respoken.share, AGAIN: self.respoken.share}
         return {str(name): float(given.get("weight", 1.0)) for name, given in (self.mix or {}).items()}
 
 

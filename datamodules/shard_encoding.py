@@ -67,7 +67,8 @@ class EncodeJob:
         s = self.settings
         parts = [*s.fingerprints, repr(s.clock), s.size, s.offsets, s.dtype, self.limit, *identity(self.source)]
         if self.respeaking is not None:
-            parts += [repr(self.respeaking.config), *sorted(self.respeaking.avoid)]
+            said = self.respeaking.config
+            parts += [said.times, repr(said.switch_p), repr(said.speeds), *sorted(self.respeaking.avoid)]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
     def clips(self, quarantine: Quarantine) -> Iterator[Clip]:

@@ -17,7 +17,8 @@ _MODEL = ("seed", "clock", "window", "codec", "data", "diffusion", "orchestrator
 _DEPENDS: dict[str, tuple[str, ...]] = {
     "prepare": ("prepare", "intake", "seed"),
     "encode": ("codec", "clock", "data.latents", "data.mix", "data.shards", "data.val_shards", "data.speech_shards",
-               "data.respoken", "data.size", "data.phases", "data.latent_dtype", "data.codec_clips", "data.max_clips"),
+               "data.respoken.times", "data.respoken.switch_p", "data.respoken.speeds",
+               "data.size", "data.phases", "data.latent_dtype", "data.codec_clips", "data.max_clips"),
     "orchestrator": (*_MODEL, "stages.orchestrator"),
     "teacher": (*_MODEL, "denoiser", "stages.teacher"),
     "dmd": (*_MODEL, "denoiser", "student", "stages.dmd"),

@@ -27,7 +27,7 @@ from datamodules.clip import checked_words, read_meta
 from datamodules.clip_encoder import conform_frames, phase_offsets
 from datamodules.clip_reader import iterate_shard
 from datamodules.clip_table import ClipTable, table_path
-from datamodules.config import RespokenConfig
+from datamodules.config import AGAIN, RECORDED, RespokenConfig
 from datamodules.conform import fit_wave
 from datamodules.latent_format import LatentIndex
 from datamodules.latent_writer import write_index
@@ -54,6 +54,7 @@ from streamchar.errors import CheckpointError, DataError
 from streamchar.hub import Exported
 
 MADE_FROM = "made_from.json"
+SHARD_NAME = "latents-{:05d}.tar"
 FIT_CHUNKS = 2
 """Chunks from the middle of every sampled clip whose pictures the video codec is fitted on."""
 SMALL_SET = 4_000_000
@@ -96,7 +97,7 @@ def run(cfg: RunConfig, directory: RunDirectory) -> None:
         target.mkdir(parents=True, exist_ok=True)
         jobs = _jobs(shards, target, settings, cfg.data.max_clips, groups)
         if split == "train" and cfg.data.respoken.times:
-            jobs += _respeaking(jobs, cfg.data.respoken, splits["val"])
+            jobs = _with_respoken(jobs, cfg.data.respoken, splits["val"])
         records = _encode(jobs, cfg.data.encode_workers, split, console)
         index = _index(codecs, clock, settings)
         damaged += [row for record in records for row in record["quarantined"]]
@@ -234,18 +235,22 @@ def _jobs(shards: list[Shard], target: Path, settings: EncodeSettings, most: int
     for number, (source, count) in enumerate(zip(shards, counts, strict=True)):
         if most and left <= 0:
             break
-        jobs.append(EncodeJob(source, target / f"latents-{number:05d}.tar", settings, min(left, count),
+        jobs.append(EncodeJob(source, target / SHARD_NAME.format(number), settings, min(left, count),
                               groups.get(source, "")))
         left -= count
     return jobs
 
 
-def _respeaking(jobs: list[EncodeJob], config: RespokenConfig, held_out: list[Shard]) -> list[EncodeJob]:
-    """Jobs that encode new clips made of the words of ``jobs``' clips, none of which says a held-out sentence."""
-    avoid = frozenset(spelled([text]) for text in _texts(held_out))
-    folder = jobs[0].target.parent
-    return [replace(job, target=folder / f"latents-{number:05d}.tar", respeaking=Respeaking(config, avoid))
-            for number, job in enumerate(jobs, len(jobs))]
+def _with_respoken(jobs: list[EncodeJob], config: RespokenConfig, held_out: list[Shard]) -> list[EncodeJob]:
+    """``jobs``, and those that encode new clips made of their words, none a held-out sentence; sets in a row."""
+    respeaking = Respeaking(config, frozenset(spelled([text]) for text in _texts(held_out)))
+    found = [replace(job, group=job.group or RECORDED) for job in jobs]
+    found += [replace(job, group=job.group or AGAIN, respeaking=respeaking) for job in jobs]
+    first: dict[str, int] = {}
+    for number, job in enumerate(found):
+        first.setdefault(job.group, number)
+    found.sort(key=lambda job: first[job.group])
+    return [replace(job, target=job.target.with_name(SHARD_NAME.format(number))) for number, job in enumerate(found)]
 
 
 def _texts(shards: list[Shard]) -> Iterator[str]:

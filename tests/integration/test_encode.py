@@ -255,16 +255,35 @@ def test_words_said_again_are_encoded_too_but_no_held_out_sentence(shards):
     said = {r.text for r in records[6:]}
     assert {"red one", "blue two", "green two"} <= said and "red two" not in said  # which is the held-out sentence
     assert {r.speaker for r in records[6:]} == {f"s1{end}" for end in ("", " x 0.92", " x 0.96", " x 1.04", " x 1.08")}
+    assert store.sets == {"recorded": (0, 2), "again": (2, 4)} == {n: store.sets[n] for n in cfg.data.weights()}
     kept = {p.name: p.stat().st_mtime_ns for p in (folder / "latents" / "train").glob("*.tar")}
+    cfg.data.respoken.share = 0.25  # which is the matter of training
     run(cfg)
     assert kept == {p.name: p.stat().st_mtime_ns for p in (folder / "latents" / "train").glob("*.tar")}
     cfg.data.respoken = RespokenConfig(times=10, switch_p=0.0)
     run(cfg)
     store, _, _ = open_store(cfg, folder)
     assert {c.record.text for c in list(store.clips)[6:]} == {"red one", "blue two", "green one"}
+    store, clock, _ = open_store(cfg, folder)
+    heard = ItemComposer(store, clock, cfg.window, SpelledWords(), cfg.data, 0, with_video=False)
+    assert sum(heard.item(p).group == "again" for p in range(1024)) == 512
+    seen = ItemComposer(store, clock, cfg.window, SpelledWords(), cfg.data, 0)
+    assert {seen.item(p).group for p in range(64)} == {"recorded"}
     cfg.data.respoken = RespokenConfig()
     run(cfg)
     assert len(open_store(cfg, folder)[0].clips) == 6
+
+
+def test_in_a_mixture_words_said_again_count_to_their_set(shards):
+    other = shards.parent / "other"
+    other.mkdir()
+    write_tar(other / "y-train-00000.tar", [sample(11, text="one", words=[{"w": "one", "start": 0.2, "end": 1.4}])], 11)
+    cfg = config(shards, respoken=RespokenConfig(times=2))
+    cfg.data.shards = None
+    cfg.data.mix = {"other": {"shards": str(other)}, "talk": {"shards": str(shards), "weight": 3}}
+    store, _, _ = open_store(cfg, run(cfg))
+    assert store.sets == {"other": (0, 2), "talk": (2, 6)} and cfg.data.weights() == {"other": 1, "talk": 3}
+    assert [c.record.text for c in store.clips][:3] == ["one"] * 3
 
 
 def test_no_validation_and_no_shards_are_refused_with_the_remedy(shards):
