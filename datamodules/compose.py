@@ -93,7 +93,7 @@ class ItemComposer:
         self.store, self.clock, self.window, self.cfg, self.seed = store, clock, window, cfg, seed
         self.units = CachedUnits(units)
         self.with_video = with_video
-        self.mixed = bool(cfg.weights())
+        self.weights = cfg.weights(store.sets)
         self.chunk_s = float(clock.chunk_seconds)
         self.draws = Draws(seed)
         self._audio_starts: dict[int, int] = {}
@@ -106,10 +106,10 @@ class ItemComposer:
             raise DataError(f"{store.folder} holds no clip with pictures; give shards of paired clips as data.shards")
 
     def _order(self, visits: np.ndarray) -> GlobalOrder | MixedOrder:
-        bounds, window, weights = self.store.table.bounds, self.cfg.shuffle_shards, self.cfg.weights()
-        if not weights:
+        bounds, window = self.store.table.bounds, self.cfg.shuffle_shards
+        if not self.weights:
             return GlobalOrder(bounds, visits, self.seed, window)
-        return mixed_order(self.store.sets, weights, bounds, visits, self.seed, window)
+        return mixed_order(self.store.sets, self.weights, bounds, visits, self.seed, window)
 
     def _visits(self, speech: bool) -> np.ndarray:
         """(clips,) visits per epoch: as many as a clip has chunks."""
@@ -181,7 +181,7 @@ class ItemComposer:
         anchor = self.partners.anchor(clip, anchor_size, rng, (begin, begin + self.chunk_s))
         own_past = stream[at - past_size:at] if past_size and not place.first and at >= past_size else None
         item = ChunkItem(place, position, None, audio, None, None, None, own_past, anchor, past.audio, text, pointer,
-                         words, self.store.set_of(clip) if self.mixed else "")
+                         words, self.store.set_of(clip) if self.weights else "")
         if self.with_video and clip.has_video:
             self._add_video(item, rng)
         return item

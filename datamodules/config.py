@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,10 +20,10 @@ class RespokenConfig:
     share: float = 0.5
     """Their share of what is heard, whatever ``times`` is; in ``data.mix`` they count to their words' set."""
     switch_p: float = 0.5
-    """Chance, from word to word, to go on with another clip of the shard: the same speaker's, of as many words. No
-    sentence of a validation clip is made."""
+    """Chance, from word to word, to go on with another clip nearby in the shard: the same named speaker's, of as many
+    words. No sentence of a validation clip is made."""
     speeds: list[float] = field(default_factory=lambda: [0.92, 0.96, 1.0, 1.04, 1.08])
-    """Speeds (of pitch too) that are drawn from; at any but 1 the voice counts as another speaker's."""
+    """Speeds (of pitch too) that are drawn from; at each the voice counts as another speaker's."""
 
     def problems(self) -> list[str]:
         """Everything that is wrong with these values, in words."""
@@ -122,8 +123,6 @@ class DataConfig:
         if self.latents and (self.shards is not None or self.val_shards is not None or self.speech_shards is not None):
             found.append("data.latents names clips that are encoded already: leave data.shards, data.val_shards and "
                          "data.speech_shards out")
-        if self.latents and self.respoken.times:
-            found.append("data.respoken makes clips while encoding, but data.latents are encoded already: leave it out")
         found += self._mix_problems()
         if self.latents and self.latents.startswith("pipe:") and "{}" not in self.latents:
             found.append(f"data.latents={self.latents} needs {{}} where the file's name goes")
@@ -150,9 +149,10 @@ class DataConfig:
                 found.append(f"data.mix.{name} needs shards=")
         return found
 
-    def weights(self) -> dict[str, float]:
-        """Weight of each set of ``mix``, or of what was recorded and what is said again; empty without sets."""
-        if self.mix is None and self.respoken.times:
+    def weights(self, sets: Collection[str]) -> dict[str, float]:
+        """Weight of each of the ``sets`` that latents hold: of ``mix``, or of what was recorded and what is said again;
+        empty without sets."""
+        if self.mix is None and AGAIN in sets:
             return {RECORDED: 1 - self.respoken.share, AGAIN: self.respoken.share}
         return {str(name): float(given.get("weight", 1.0)) for name, given in (self.mix or {}).items()}
 

@@ -27,6 +27,10 @@ DTYPES: dict[str, np.dtype] = {"F16": np.dtype("<f2"), "F32": np.dtype("<f4"), "
                                "I64": np.dtype("<i8")}
 
 
+WORDS_OF = "words_of"
+"""In a clip's ``meta``: the keys of the clips whose words it says."""
+
+
 @dataclass
 class PhaseRecord:
     """One phase offset of a clip: ``offset`` in frames (of the run's fps), chunks and audio latents stored."""
@@ -54,6 +58,11 @@ class ClipRecord:
     def __post_init__(self) -> None:
         self.phases = [p if isinstance(p, PhaseRecord) else PhaseRecord(**p) for p in self.phases]
         self.timed: list[Word] = spoken_words(self.words)
+
+    @property
+    def recorded(self) -> bool:
+        """False for a clip made of others' words (``data.respoken``)."""
+        return WORDS_OF not in self.meta
 
     @property
     def speech_end(self) -> float:

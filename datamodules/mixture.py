@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from datamodules.config import AGAIN, DataConfig
 from datamodules.order import GlobalOrder, rng_at
 from streamchar.errors import DataError
 
@@ -72,15 +73,18 @@ def shares(weights: Sequence[float], total: int) -> list[int]:
     return [int(c) for c in counts]
 
 
-def check_sets(sets: Mapping[str, tuple[int, int]], weights: Mapping[str, float]) -> None:
-    """Refuse train latents that do not hold the sets of ``data.mix``.
+def check_sets(sets: Mapping[str, tuple[int, int]], cfg: DataConfig) -> None:
+    """Refuse train latents that do not hold the sets of ``data.mix``, or no clips of ``data.respoken``.
 
     Raises:
         DataError: naming both.
     """
-    if weights and set(sets) != set(weights):
-        raise DataError(f"data.mix names {', '.join(weights)}, the latents hold {', '.join(map(repr, sets))}; "
+    if cfg.mix is not None and set(sets) != set(cfg.mix):
+        raise DataError(f"data.mix names {', '.join(cfg.mix)}, the latents hold {', '.join(map(repr, sets))}; "
                         "run stage=encode with this data.mix (weight: 0 leaves a set out)")
+    if cfg.mix is None and cfg.respoken.times and AGAIN not in sets and not cfg.latents:
+        raise DataError(f"data.respoken.times={cfg.respoken.times}, but the latents hold no words said again: run "
+                        "stage=encode with it, or give data.respoken.times=0")
 
 
 def mixed_order(sets: Mapping[str, tuple[int, int]], weights: Mapping[str, float], bounds: np.ndarray,

@@ -83,7 +83,7 @@ class LatentDataModule(L.LightningDataModule):
         if self.train_items is not None:
             return
         train = self._open("train")
-        check_sets(train.sets, self.cfg.weights())
+        check_sets(train.sets, self.cfg)
         val = train if self.cfg.overfit_clips else self._open("val")
         self.train_items = self._composer(train, self.seed)
         self.val_items = self._composer(val, self.seed + VALIDATION_SEED)

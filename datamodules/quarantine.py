@@ -25,10 +25,11 @@ class Quarantine:
         max_rate: highest tolerated share of damaged samples, 0 to 1.
         grace: damaged samples always tolerated while reading, so that one early bad clip does not stop a run; the
             rate is checked strictly by :meth:`finish`.
+        quiet: no warnings, where samples are read for the second time.
     """
 
-    def __init__(self, path: Path | None = None, max_rate: float = 0.05, grace: int = 3) -> None:
-        self.path = path
+    def __init__(self, path: Path | None = None, max_rate: float = 0.05, grace: int = 3, quiet: bool = False) -> None:
+        self.path, self.quiet = path, quiet
         self.max_rate = max_rate
         self.grace = grace
         self.good = 0
@@ -51,7 +52,8 @@ class Quarantine:
         """
         row = {"key": key, "reason": reason, "file": os.fspath(file)}
         self.rows.append(row)
-        log.warning("quarantine: %s of %s: %s", key, row["file"], reason)
+        if not self.quiet:
+            log.warning("quarantine: %s of %s: %s", key, row["file"], reason)
         if self.path is not None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with open(self.path, "a") as out:

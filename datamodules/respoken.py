@@ -8,57 +8,50 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Collection, Iterable, Iterator
+from itertools import islice
 
 import numpy as np
 import torch
 
 from datamodules.clip import Clip
 from datamodules.config import RespokenConfig
+from datamodules.latent_format import WORDS_OF
 from datamodules.splice import Utterance, at_speed, spliced
-from streamchar.segmentation import normalise_words
+from streamchar.segmentation import join_written, normalise_words
 
 TRIES = 20
 """Sentences drawn in the place of one that may not be said."""
+TOGETHER = 200
+"""Clips in a row, held in memory, among which words are exchanged."""
 UNSEEN = "unseen"
 """The look of all new clips: not that of their words' clips, among which references and sinks are sought."""
 
+Spoken = tuple[Clip, Utterance]
+
 
 def respoken(clips: Iterable[Clip], cfg: RespokenConfig, avoid: Collection[str], shard: str) -> Iterator[Clip]:
-    """``cfg.times`` new clips for every one of ``clips`` that says something; a function of the arguments alone.
+    """``cfg.times`` new clips for every one of ``clips`` whose words can be cut apart, each beginning with its first
+    word; a function of the arguments alone.
 
     Args:
-        clips: of one shard; their sound is held in memory, their pictures are not looked at.
-        avoid: sentences that must not be said, their words joined by single spaces.
+        clips: of one shard; their pictures are not looked at.
+        avoid: sentences that must not be said, as :func:`spelled` gives them.
         shard: its file's name, which seeds the draws.
     """
-    said = [(clip, Utterance(clip.wave.numpy(), clip.words)) for clip in clips if clip.words]
-    alike: dict[tuple[str, int, int], list[Utterance]] = {}
-    for clip, utterance in said:
-        alike.setdefault(_kind(clip), []).append(utterance)
-    for clip, _ in said:
-        for number in range(cfg.times):
-            rng = np.random.default_rng([zlib.crc32(shard.encode()), zlib.crc32(clip.key.encode()), number])
-            new = _sentence(alike[_kind(clip)], cfg.switch_p, avoid, clip.sample_rate, rng)
-            speed = float(rng.choice(cfg.speeds))
-            if new is not None:
-                yield _clip(clip, number, at_speed(new, speed, clip.sample_rate), speed)
-
-
-def _kind(clip: Clip) -> tuple[str, int, int]:
-    """What clips must share for their words to be exchanged."""
-    return clip.speaker, len(clip.words), clip.sample_rate
-
-
-def _sentence(sources: list[Utterance], switch_p: float, avoid: Collection[str], rate: int,
-              rng: np.random.Generator) -> Utterance | None:
-    """None where none is found that may be said."""
-    for _ in range(TRIES):
-        chosen = [sources[rng.integers(len(sources))]]
-        for _ in chosen[0].words[1:]:
-            chosen.append(sources[rng.integers(len(sources))] if rng.random() < switch_p else chosen[-1])
-        if spelled(source.words[place].text for place, source in enumerate(chosen)) not in avoid:
-            return spliced(chosen, rate)
-    return None
+    source = iter(clips)
+    while group := list(islice(source, TOGETHER)):
+        said = [(clip, Utterance(clip.wave.numpy(), clip.words)) for clip in group]
+        said = [(clip, utterance) for clip, utterance in said if utterance.can_be_cut(clip.sample_rate)]
+        alike: dict[tuple[str, int, int], list[Spoken]] = {}
+        for spoken in said:
+            alike.setdefault(_kind(spoken[0]), []).append(spoken)
+        for spoken in said:
+            for number in range(cfg.times):
+                rng = np.random.default_rng([zlib.crc32(shard.encode()), zlib.crc32(spoken[0].key.encode()), number])
+                speed = float(rng.choice(cfg.speeds))
+                chosen = _sources(spoken, alike[_kind(spoken[0])], cfg.switch_p, avoid, rng)
+                if chosen:
+                    yield _clip(chosen, number, speed)
 
 
 def spelled(words: Iterable[str]) -> str:
@@ -66,9 +59,28 @@ def spelled(words: Iterable[str]) -> str:
     return " ".join(normalise_words(" ".join(words)))
 
 
-def _clip(clip: Clip, number: int, said: Utterance, speed: float) -> Clip:
-    voice = clip.speaker if speed == 1 else f"{clip.speaker} x {speed:g}"
-    meta = {"text": " ".join(w.text for w in said.words), "speaker": voice, "look": UNSEEN, "speed": speed,
-            "source": f"words of {clip.shard}"}
-    return Clip(f"{clip.key}-again-{number}", None, torch.from_numpy(said.wave), clip.sample_rate, 0.0, said.words,
-                meta, clip.shard)
+def _kind(clip: Clip) -> tuple[str, int, int]:
+    """What clips must share for their words to be exchanged; one whose speaker is not named is alone."""
+    return str(clip.meta.get("speaker", f"of {clip.key}")), len(clip.words), clip.sample_rate
+
+
+def _sources(first: Spoken, others: list[Spoken], switch_p: float, avoid: Collection[str],
+             rng: np.random.Generator) -> list[Spoken]:
+    """Who says each word; empty where no sentence is found that may be said."""
+    for _ in range(TRIES):
+        chosen = [first]
+        for _ in first[1].words[1:]:
+            chosen.append(others[rng.integers(len(others))] if rng.random() < switch_p else chosen[-1])
+        if spelled(utterance.words[place].text for place, (_, utterance) in enumerate(chosen)) not in avoid:
+            return chosen
+    return []
+
+
+def _clip(chosen: list[Spoken], number: int, speed: float) -> Clip:
+    first = chosen[0][0]
+    said = at_speed(spliced([utterance for _, utterance in chosen], first.sample_rate), speed)
+    # A voice of its own at every speed, 1 too: what was recorded finds its history and prompts in what was recorded.
+    meta = {"text": join_written(w.text for w in said.words), "speaker": f"{first.speaker} x {speed:g}", "look": UNSEEN,
+            "speed": speed, WORDS_OF: [clip.key for clip, _ in chosen], "source": first.meta.get("source", first.shard)}
+    return Clip(f"{first.key}+{number}", None, torch.from_numpy(said.wave), first.sample_rate, 0.0, said.words, meta,
+                first.shard)

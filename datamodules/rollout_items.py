@@ -59,7 +59,7 @@ class RolloutComposer:
         else:
             item = RolloutItem(clip.record.key, position, ref, anchor, [w.text for w in clip.record.timed])
         self._prolong(item, clip, rng)
-        item.group = c.store.set_of(clip) if c.mixed else ""
+        item.group = c.store.set_of(clip) if c.weights else ""
         return item
 
     def _real_start(self, clip: LatentClip, position: int, ref: np.ndarray | None, anchor: np.ndarray,

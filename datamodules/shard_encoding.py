@@ -44,10 +44,12 @@ class EncodeSettings:
 
 @dataclass(frozen=True)
 class Respeaking:
-    """A job that encodes not a shard's clips but new ones made of their words; ``avoid``: sentences not to make."""
+    """A job that encodes not a shard's clips but new ones made of their words; ``avoid``: sentences not to make, and
+    ``avoided``, their hash."""
 
     config: RespokenConfig
     avoid: frozenset[str]
+    avoided: str
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,7 @@ class EncodeJob:
         parts = [*s.fingerprints, repr(s.clock), s.size, s.offsets, s.dtype, self.limit, *identity(self.source)]
         if self.respeaking is not None:
             said = self.respeaking.config
-            parts += [said.times, repr(said.switch_p), repr(said.speeds), *sorted(self.respeaking.avoid)]
+            parts += [said.times, repr(said.switch_p), repr(said.speeds), self.respeaking.avoided]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
     def clips(self, quarantine: Quarantine) -> Iterator[Clip]:
@@ -76,7 +78,7 @@ class EncodeJob:
         if self.respeaking is None:
             return clips_of(self.source, quarantine, self.limit)
         # Damage is listed where the clips themselves are encoded.
-        heard = clips_of(self.source, Quarantine(max_rate=1.0), self.limit, pictures=False)
+        heard = clips_of(self.source, Quarantine(max_rate=1.0, quiet=True), self.limit, pictures=False)
         return respoken(heard, self.respeaking.config, self.respeaking.avoid, self.source.name)
 
     def finished(self) -> dict[str, Any] | None:

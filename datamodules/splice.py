@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from fractions import Fraction
+from itertools import groupby, pairwise
 
 import numpy as np
 import torch
@@ -22,6 +23,8 @@ SEARCH_S = 0.02
 """How far from the border of two words the quietest moment is sought."""
 LOUDNESS_S = 0.005
 """Span over which loudness is measured there."""
+SHORTEST_S = 0.035
+"""Words shorter than this are not told from their neighbours."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,13 +34,20 @@ class Utterance:
     wave: np.ndarray
     words: list[Word]
 
+    def can_be_cut(self, rate: int) -> bool:
+        """Whether every word is whole and has a place of its own in the sound, one after another."""
+        seconds = len(self.wave) / rate + SEARCH_S  # the last word's end is rounded
+        return (bool(self.words) and all(0 <= w.start <= w.end - SHORTEST_S and w.end <= seconds for w in self.words)
+                and all(a.end <= b.start + 1e-6 for a, b in pairwise(self.words)))
+
 
 def spliced(sources: Sequence[Utterance], rate: int) -> Utterance:
     """The utterance whose word i is the i-th word of ``sources[i]``; the first source gives the beginning of the sound
     and the last one its end.
 
     Args:
-        sources: one for each word, of as many words each; neighbours that are the same recording stay uncut.
+        sources: one for each word, of as many words each, all of which can be cut; neighbours that are the same
+            recording stay uncut.
         rate: Hz of all of them.
     """
     fade = round(FADE_S * rate)
@@ -48,7 +58,6 @@ def spliced(sources: Sequence[Utterance], rate: int) -> Utterance:
     for source, run in groupby(enumerate(sources), lambda pair: pair[1]):
         places = [place for place, _ in run]
         begin, end = (_cut(source, place, rate) for place in (places[0], places[-1] + 1))
-        end = max(end, begin + fade)
         part = source.wave[begin:end].copy()
         if parts:
             part[:fade] = leaving * (1 - up) + part[:fade] * up
@@ -61,24 +70,24 @@ def spliced(sources: Sequence[Utterance], rate: int) -> Utterance:
     return Utterance(np.concatenate(parts), words)
 
 
-def at_speed(said: Utterance, speed: float, rate: int) -> Utterance:
-    """The same, ``speed`` times as fast and as high; ``rate`` in Hz. ``speed`` x ``rate`` is rounded to whole Hz."""
-    fast = round(rate * speed)
-    if fast == rate:
+def at_speed(said: Utterance, speed: float) -> Utterance:
+    """The same, ``speed`` (to the nearest fraction of at most 1/50) times as fast and as high."""
+    exact = Fraction(speed).limit_denominator(50)  # small numbers: the filter of two large ones fills the memory
+    if exact == 1:
         return said
-    wave = torchaudio.functional.resample(torch.from_numpy(said.wave), fast, rate).numpy()
-    return Utterance(wave, [Word(w.text, w.start * rate / fast, w.end * rate / fast) for w in said.words])
+    wave = torchaudio.functional.resample(torch.from_numpy(said.wave), exact.numerator, exact.denominator).numpy()
+    return Utterance(wave, [Word(w.text, w.start / float(exact), w.end / float(exact)) for w in said.words])
 
 
 def _cut(source: Utterance, place: int, rate: int) -> int:
-    """Where the word at ``place`` begins: the quietest sample around its border with the one before, so that a fade
-    fits behind it; the sound's beginning and end before the first word and behind the last."""
+    """Where the word at ``place`` begins: the quietest sample around its border with the one before, a third of either
+    word away from it at most; the sound's beginning and end before the first word and behind the last."""
     if place in (0, len(source.words)):
         return len(source.wave) if place else 0
-    border = (source.words[place - 1].end + source.words[place].start) / 2
-    window = round(LOUDNESS_S * rate)
-    last = len(source.wave) - round(FADE_S * rate) - window
-    first = min(max(round((border - SEARCH_S) * rate), 0), last)
-    stop = min(max(round((border + SEARCH_S) * rate), first), last)
-    energy = np.convolve(source.wave[first:stop + window].astype(np.float64) ** 2, np.ones(window), "valid")
-    return first + int(energy.argmin()) + window // 2
+    before, after = source.words[place - 1], source.words[place]
+    border, window = (before.end + after.start) / 2, round(LOUDNESS_S * rate)
+    reach = min(SEARCH_S, (before.end - before.start) / 3, (after.end - after.start) / 3)
+    first, stop = round((border - reach) * rate), round((border + reach) * rate)
+    around = source.wave[first - window // 2:stop + window].astype(np.float64)
+    energy = np.convolve(around ** 2, np.ones(window), "valid")[:stop - first + 1]
+    return first + int(energy.argmin())

@@ -44,6 +44,16 @@ def read_of_diffusion(values: dict[str, Any], stage: str) -> dict[str, Any]:
     return {k: v for k, v in values.items() if read or k != "few_step_guidance"}
 
 
+def read_of_data(values: dict[str, Any]) -> dict[str, Any]:
+    """Settings by path without ``data.respoken`` where no words are said again: it changes nothing there, and runs made
+    before there was such a setting stay valid."""
+    data = values.get("data", {})
+    if values.get("data.respoken.times", data.get("respoken", {}).get("times", 0)):
+        return values
+    kept = {path: value for path, value in values.items() if not path.startswith("data.respoken")}
+    return kept | ({"data": {k: v for k, v in data.items() if k != "respoken"}} if data else {})
+
+
 def digest(run: RunDirectory, stage: str, cfg: RunConfig) -> str:
     """Hash of the settings that ``stage`` reads, and of what it takes from an exported character."""
     values = {}
@@ -53,6 +63,7 @@ def digest(run: RunDirectory, stage: str, cfg: RunConfig) -> str:
             for part in path.split("."):
                 at = at[part]
             values[path] = read_of_diffusion(at, stage) if path == "diffusion" else at
+    values = read_of_data(values)
     if cfg.init:
         from pipelines.origins import identity  # loads torch
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from callbacks import checkpoint_files as files
-from pipelines.completion import read_mark, read_of_diffusion
+from pipelines.completion import read_mark, read_of_data, read_of_diffusion
 from pipelines.config.schema import STAGES, RunConfig
 from pipelines.origins import identity
 from pipelines.run_directory import RunDirectory, global_rank
@@ -35,7 +35,7 @@ def settings(cfg: RunConfig, stage: str, directory: RunDirectory) -> dict[str, A
         if group == "diffusion" and tree is not None:
             tree = read_of_diffusion(tree, stage)
         found |= flat(tree, group) if tree is not None else {group: value}
-    found |= flat(asdict(getattr(cfg.stages, stage)), f"stages.{stage}")
+    found = read_of_data(found) | flat(asdict(getattr(cfg.stages, stage)), f"stages.{stage}")
     for earlier in STAGES[:STAGES.index(stage)]:
         if (made := made_by(directory, earlier)) is not None:
             found[f"made.{earlier}"] = made

@@ -135,7 +135,8 @@ def _prepare(cfg: RunConfig, directory: RunDirectory, character: Character) -> t
 
     clips = [show(i) for i in range(min(options.streams, len(chosen)))]
     known = [c.record.text for c in train.clips]
-    recogniser = bigram_of(known, [c.record.text for c in chosen.clips]) if options.words else None
+    recogniser = (bigram_of([c.record.text for c in train.clips if c.record.recorded],
+                            [c.record.text for c in chosen.clips]) if options.words else None)
     gauge = Gauge(clock, words_per_chunk(train, clock), options.windows, options.max_lag, recogniser,
                   choose_mouth(options, train, clips, video))
     return Material(chosen, show, clips, known), gauge

@@ -17,7 +17,7 @@ from streamchar.transcript import Word, normalise_words
 
 def words_per_chunk(train: LatentStore, clock: ChunkClock) -> float:
     """The training set's mean words per chunk: the pointer that needs no model."""
-    records = [c.record for c in train.clips]
+    records = [c.record for c in train.clips if c.record.recorded]
     return mean_words_per_chunk([r.timed for r in records], [r.seconds for r in records], float(clock.chunk_seconds))
 
 

@@ -64,13 +64,13 @@ def short_protocol(cfg: RunConfig, directory: RunDirectory, bar: Progress) -> Re
     prints: dict[str, str | None] = {"video": video.fingerprint, "audio": audio.fingerprint}
     val = LatentStore(directory.input("encode", "latents/val"), clock, prints)
     train = LatentStore(directory.input("encode", "latents/train"), clock, prints)
-    texts = [c.record.text for c in train.clips]
+    texts = [c.record.text for c in train.clips if c.record.recorded]
     devices = open_devices(options.parts, not any("mouth" in c.record.meta for c in train.clips[:1]))
     chosen = EvaluationSet(val, clock, character.window, character.units, options.clips, options.seed)
     subjects = [held_out(chosen, i, clock, video, audio, cfg.data.size)
                 for i in bar.track(range(len(chosen)), description="held-out clips")]
     clips = list(subjects)
-    subjects += asked_anew(clips, options.new_sentences, texts, options.seed)
+    subjects += asked_anew(clips, options.new_sentences, [c.record.text for c in train.clips], options.seed)
     subjects = with_seeds(subjects, options.seeds)
     report = Report(f"Evaluation of run {directory.name}", {
         "model": main.column, "from stage": options.from_stage, "steps": main.plan.steps, "clips": len(clips),

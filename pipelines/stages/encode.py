@@ -6,6 +6,7 @@ shards that nobody else has claimed, waits for the last ones of the others, and 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import time
@@ -54,7 +55,7 @@ from streamchar.errors import CheckpointError, DataError
 from streamchar.hub import Exported
 
 MADE_FROM = "made_from.json"
-SHARD_NAME = "latents-{:05d}.tar"
+SHARD_NAME = "latents-{}.tar"
 FIT_CHUNKS = 2
 """Chunks from the middle of every sampled clip whose pictures the video codec is fitted on."""
 SMALL_SET = 4_000_000
@@ -106,8 +107,11 @@ def run(cfg: RunConfig, directory: RunDirectory) -> None:
         table = write_index(target, index, records)
         _remove_stale(target, records)
         _tell_scattered(table, split, console)
-        console.print(f"{split}: {sum(r['clips'] for r in records)} clips, {sum(r['seconds'] for r in records):.0f} s, "
-                      f"{len(index.quarantined)} quarantined, {sum(r['bytes'] for r in records) / 1e6:.0f} MB")
+        again = sum(r["clips"] for r in records if not r["recorded"])
+        console.print(f"{split}: {sum(r['clips'] for r in records) - again} clips, "
+                      + (f"{again} more of their words, " if cfg.data.respoken.times and split == "train" else "")
+                      + f"{sum(r['seconds'] for r in records):.0f} s, {len(index.quarantined)} quarantined, "
+                      f"{sum(r['bytes'] for r in records) / 1e6:.0f} MB")
 
 
 def source_shards(cfg: RunConfig, directory: RunDirectory) -> dict[str, list[Shard]]:
@@ -235,7 +239,7 @@ def _jobs(shards: list[Shard], target: Path, settings: EncodeSettings, most: int
     for number, (source, count) in enumerate(zip(shards, counts, strict=True)):
         if most and left <= 0:
             break
-        jobs.append(EncodeJob(source, target / SHARD_NAME.format(number), settings, min(left, count),
+        jobs.append(EncodeJob(source, target / SHARD_NAME.format(f"{number:05d}"), settings, min(left, count),
                               groups.get(source, "")))
         left -= count
     return jobs
@@ -243,20 +247,22 @@ def _jobs(shards: list[Shard], target: Path, settings: EncodeSettings, most: int
 
 def _with_respoken(jobs: list[EncodeJob], config: RespokenConfig, held_out: list[Shard]) -> list[EncodeJob]:
     """``jobs``, and those that encode new clips made of their words, none a held-out sentence; sets in a row."""
-    respeaking = Respeaking(config, frozenset(spelled([text]) for text in _texts(held_out)))
+    avoid = sorted({spelled([text]) for text in _texts(held_out)})
+    respeaking = Respeaking(config, frozenset(avoid), hashlib.sha256("\n".join(avoid).encode()).hexdigest()[:16])
     found = [replace(job, group=job.group or RECORDED) for job in jobs]
-    found += [replace(job, group=job.group or AGAIN, respeaking=respeaking) for job in jobs]
+    found += [replace(job, group=job.group or AGAIN, respeaking=respeaking,
+                      target=job.target.with_name(SHARD_NAME.format(f"again-{number:05d}")))
+              for number, job in enumerate(jobs)]
     first: dict[str, int] = {}
     for number, job in enumerate(found):
         first.setdefault(job.group, number)
-    found.sort(key=lambda job: first[job.group])
-    return [replace(job, target=job.target.with_name(SHARD_NAME.format(number))) for number, job in enumerate(found)]
+    return sorted(found, key=lambda job: first[job.group])
 
 
 def _texts(shards: list[Shard]) -> Iterator[str]:
     """What is said in shards; nothing is decoded."""
     for shard in shards:
-        for raw in iterate_shard(shard, Quarantine(max_rate=1.0)):
+        for raw in iterate_shard(shard, Quarantine(max_rate=1.0, quiet=True)):
             with suppress(DamagedSample):
                 yield " ".join(word.text for word in checked_words(read_meta(raw.files)))
 
@@ -280,7 +286,8 @@ def _encode(jobs: list[EncodeJob], workers: int, split: str, console: Console) -
         for job, record in _records(jobs, workers, count):
             records[job.target] = record
             progress.advance(task)
-        return [{**records[job.target], **({"set": job.group} if job.group else {})} for job in jobs]
+        return [{**records[job.target], **({"set": job.group} if job.group else {}),
+                 "recorded": job.respeaking is None} for job in jobs]
 
 
 def _records(jobs: list[EncodeJob], workers: int, count: Any) -> Iterator[tuple[EncodeJob, dict[str, Any]]]:
@@ -344,7 +351,7 @@ def _index(codecs: Codecs, clock: ChunkClock, settings: EncodeSettings) -> Laten
 
 def _check(records: list[dict[str, Any]], quarantine: Quarantine) -> None:
     """Stop with the list of damaged clips if they are too many."""
-    quarantine.good = sum(r["clips"] for r in records)
+    quarantine.good = sum(r["clips"] for r in records if r["recorded"])
     for row in (row for record in records for row in record["quarantined"]):
         quarantine.add(row["key"], row["reason"], row["file"])
     quarantine.finish()

@@ -254,8 +254,10 @@ def test_words_said_again_are_encoded_too_but_no_held_out_sentence(shards):
     assert [r.has_video for r in records] == [True] * 6 + [False] * 60  # of the second shard nothing but "red two"
     said = {r.text for r in records[6:]}
     assert {"red one", "blue two", "green two"} <= said and "red two" not in said  # which is the held-out sentence
-    assert {r.speaker for r in records[6:]} == {f"s1{end}" for end in ("", " x 0.92", " x 0.96", " x 1.04", " x 1.08")}
-    assert store.sets == {"recorded": (0, 2), "again": (2, 4)} == {n: store.sets[n] for n in cfg.data.weights()}
+    assert {r.speaker for r in records[6:]} == {f"s1 x {speed}" for speed in (0.92, 0.96, 1, 1.04, 1.08)}
+    assert [r.recorded for r in records] == [r.has_video for r in records]
+    assert store.sets == {"recorded": (0, 2), "again": (2, 4)}
+    assert set(cfg.data.weights(store.sets)) == set(store.sets)
     kept = {p.name: p.stat().st_mtime_ns for p in (folder / "latents" / "train").glob("*.tar")}
     cfg.data.respoken.share = 0.25  # which is the matter of training
     run(cfg)
@@ -274,6 +276,20 @@ def test_words_said_again_are_encoded_too_but_no_held_out_sentence(shards):
     assert len(open_store(cfg, folder)[0].clips) == 6
 
 
+def test_words_said_again_make_no_share_of_damage_smaller_and_lend_no_damaged_words(shards, caplog):
+    write_tar(shards / "x-val-00000.tar", [sample(6, text="six", words=[{"w": "six", "start": 0.2, "end": 1.4}])], 6)
+    late = sample(9, words=[{"w": "red", "start": 0.2, "end": 0.8}, {"w": "nine", "start": 3.0, "end": 3.5}])
+    write_tar(shards / "x-train-00002.tar", [{**sample(8), "json": b"{"}, late, sample(10)], 8)
+    cfg = config(shards, respoken=RespokenConfig(times=4), max_bad_share=0.1)
+    with pytest.raises(DataError, match="1 of 9 samples are damaged"):
+        run(cfg)
+    assert sum("clip008" in line for line in caplog.text.splitlines()) == 3  # fitting codecs, encoding, in the end
+    cfg.data.max_bad_share = 0.2
+    store, _, _ = open_store(cfg, run(cfg))
+    assert sum(not c.record.recorded for c in store.clips) == 4 * 7
+    assert not any("nine" in c.record.text for c in store.clips if not c.record.recorded)
+
+
 def test_in_a_mixture_words_said_again_count_to_their_set(shards):
     other = shards.parent / "other"
     other.mkdir()
@@ -282,7 +298,7 @@ def test_in_a_mixture_words_said_again_count_to_their_set(shards):
     cfg.data.shards = None
     cfg.data.mix = {"other": {"shards": str(other)}, "talk": {"shards": str(shards), "weight": 3}}
     store, _, _ = open_store(cfg, run(cfg))
-    assert store.sets == {"other": (0, 2), "talk": (2, 6)} and cfg.data.weights() == {"other": 1, "talk": 3}
+    assert store.sets == {"other": (0, 2), "talk": (2, 6)} and cfg.data.weights(store.sets) == {"other": 1, "talk": 3}
     assert [c.record.text for c in store.clips][:3] == ["one"] * 3
 
 

@@ -24,3 +24,23 @@ def test_the_guided_condition_is_the_students_alone(tmp_path: Path, stage: str, 
     assert (plain != guided) == reads
     assert "diffusion.few_step_guidance" not in before  # as in markers from before there was one
     assert (after.get("diffusion.few_step_guidance") == 4.0) == reads
+
+
+@pytest.mark.parametrize("stage", ["encode", "orchestrator", "inspect"])
+def test_words_said_again_count_only_where_there_are_any(tmp_path: Path, stage: str, monkeypatch) -> None:
+    def found(*options: str) -> str:
+        cfg = compose(parse([f"stage={stage}", "preset=puppet", f"root={tmp_path}", *options]))
+        return digest(RunDirectory.of(cfg), stage, cfg)
+
+    assert found() == found("data.respoken.switch_p=0.1") != found("data.respoken.times=1")
+    assert found("data.respoken.times=1") != found("data.respoken.times=1", "data.respoken.switch_p=0.1")
+    seen: list[str] = []
+    monkeypatch.setattr("pipelines.completion.json.dumps", lambda values, **_: seen.append(str(values)) or "")
+    found()
+    assert "respoken" not in seen[0]  # as in markers from before there was such a setting
+
+
+def test_a_checkpoint_from_before_words_were_said_again_goes_on(tmp_path: Path) -> None:
+    for options, named in (((), False), (("data.respoken.times=1",), True)):
+        cfg = compose(parse(["stage=teacher", "preset=puppet", f"root={tmp_path}", *options]))
+        assert any("respoken" in key for key in settings(cfg, "teacher", RunDirectory.of(cfg))) == named

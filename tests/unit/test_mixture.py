@@ -9,7 +9,7 @@ import torch
 
 from datamodules.collate import ChunkCollate
 from datamodules.compose import ItemComposer
-from datamodules.config import DataConfig
+from datamodules.config import DataConfig, RespokenConfig
 from datamodules.latent_format import INDEX_NAME
 from datamodules.latent_shards import LatentStore
 from datamodules.mixture import BLOCK, MixedOrder, check_sets, shares
@@ -81,9 +81,23 @@ def test_items_say_which_set_they_are_of(store):
 
 
 def test_the_latents_must_hold_the_sets(store):
-    check_sets(store.sets, {"talk": 1.0, "puppet": 0.0})
+    check_sets(store.sets, DataConfig(mix={"talk": {}, "puppet": {"weight": 0.0}}))
     with pytest.raises(DataError, match="data.mix names talk, wild, the latents hold 'talk', 'puppet'"):
-        check_sets(store.sets, {"talk": 1.0, "wild": 2.0})
+        check_sets(store.sets, DataConfig(mix={"talk": {}, "wild": {"weight": 2.0}}))
+
+
+def test_latents_without_words_said_again_are_told_unless_they_were_given():
+    asked = RespokenConfig(times=1)
+    check_sets({"recorded": (0, 1), "again": (1, 2)}, DataConfig(respoken=asked))
+    check_sets({"": (0, 1)}, DataConfig(respoken=asked, latents="x"))
+    with pytest.raises(DataError, match="run stage=encode with it, or give data.respoken.times=0"):
+        check_sets({"": (0, 1)}, DataConfig(respoken=asked))
+
+
+def test_what_is_said_again_has_its_share_wherever_the_latents_are_from():
+    cfg = DataConfig(latents="x", respoken=RespokenConfig(share=0.25))
+    assert cfg.weights(["recorded", "again"]) == {"recorded": 0.75, "again": 0.25}
+    assert cfg.weights([""]) == {} and DataConfig(mix={"a": {}}).weights(["recorded", "again"]) == {"a": 1.0}
 
 
 def test_losses_are_told_apart():

@@ -1,11 +1,13 @@
 """New sentences out of spoken words: which sound is where, at which speed, and what may not be said."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
 
 from datamodules.clip import Clip
-from datamodules.config import DataConfig, RespokenConfig
+from datamodules.config import RespokenConfig
 from datamodules.respoken import respoken
 from datamodules.splice import FADE_S, Utterance, at_speed, spliced
 from streamchar.transcript import Word
@@ -56,17 +58,29 @@ def test_what_is_not_exchanged_stays_bit_for_bit():
     assert np.array_equal(half.wave[-last:], high.wave[-last:])
 
 
-def test_words_shorter_than_a_fade_and_times_behind_the_end_are_survived():
-    short = Utterance(recording("a b c", 300).wave[:round(0.5 * RATE)],
-                      [Word("a", 0.1, 0.102), Word("b", 0.102, 0.104), Word("c", 0.55, 0.7)])
-    said = spliced([short, recording("d e f", 700), short], RATE)
-    assert [w.text for w in said.words] == ["a", "e", "c"] and np.isfinite(said.wave).all()
-    assert all(0 <= w.start <= w.end <= len(said.wave) / RATE for w in said.words)
-    assert len(said.wave) > FADE_S * RATE
+@pytest.mark.parametrize(("length", "words"), [
+    (1.6, []), (0.006, [("a", 0.0, 0.05)]), (1.0, [("a", 0.2, 0.8), ("b", 0.8, 1.4)]), (1.6, [("a", 0.2, 0.22)]),
+    (1.6, [("a", 0.0, 1.5), ("b", 0.5, 0.9)]), (1.6, [("a", -0.1, 0.5)])],
+    ids=["no words", "hardly any sound", "words behind its end", "too short", "overlapping", "before its beginning"])
+def test_words_without_a_place_of_their_own_are_not_used(length, words):
+    said = Utterance(np.zeros(round(length * RATE), np.float32), [Word(*w) for w in words])
+    assert not said.can_be_cut(RATE)
+
+
+def test_the_shortest_words_keep_a_part_of_their_own():
+    def tight(hertz: float) -> Utterance:
+        words = [Word(w, 0.2 + 0.036 * i, 0.236 + 0.036 * i) for i, w in enumerate("abcd")]
+        return Utterance(recording("a b c", hertz).wave, words)
+
+    low, high = tight(300), tight(700)
+    assert low.can_be_cut(RATE)
+    said = spliced([low, high, low, high], RATE)
+    assert all(w.end - w.start > FADE_S for w in said.words)
+    assert all(a.end <= b.start + 1e-6 for a, b in pairwise(said.words))
 
 
 def test_speed_changes_pitch_and_pace_together():
-    fast = at_speed(recording("lay red at", 400), 1.1, RATE)
+    fast = at_speed(recording("lay red at", 400), 1.1)
     assert heard(fast) == pytest.approx([440] * 3, abs=4)
     assert [w.end for w in fast.words] == pytest.approx([t / 1.1 for t in EDGES[1:]])
     assert len(fast.wave) == pytest.approx(1.6 * RATE / 1.1, abs=2)
@@ -88,14 +102,23 @@ EXCHANGED = RespokenConfig(times=100, switch_p=1.0, speeds=[0.9, 1.0])
 def test_sentences_stay_in_the_grammar_and_voices_are_named_after_their_speed():
     made = list(respoken(clips(), EXCHANGED, {"lay blue in"}, "x.tar"))
     texts = [c.text for c in made if c.key[0] in "abc"]
+    assert all(c.text.split()[0] == {"a": "lay", "b": "bin", "c": "set", "d": "place"}[c.key[0]] for c in made)
     slots = [set(words) for words in zip(*(t.split() for t in texts), strict=True)]
     assert slots == [{"lay", "bin", "set"}, {"red", "blue", "white"}, {"at", "by", "in"}]
     assert len(set(texts)) == 26  # all 27 but the one to be avoided
     assert {c.text for c in made if c.key[0] == "d"} == {"place green"}  # nobody else says two words
-    assert {c.speaker for c in made} == {"s1", "s1 x 0.9"} and {c.look for c in made} == {"unseen"}
+    assert {c.speaker for c in made} == {"s1 x 1", "s1 x 0.9"} and {c.look for c in made} == {"unseen"}
     assert len({c.key for c in made}) == len(made) == 400
     again = list(respoken(clips(), EXCHANGED, {"lay blue in"}, "x.tar"))
     assert all(torch.equal(a.wave, b.wave) and a.words == b.words for a, b in zip(made, again, strict=True))
+
+
+def test_nobody_says_the_words_of_one_who_is_not_named():
+    nameless = clips()
+    for clip in nameless:
+        del clip.meta["speaker"]
+    made = list(respoken(nameless, EXCHANGED, (), "x.tar"))
+    assert {c.text for c in made} == {"lay red at", "bin blue by", "set white in", "place green"}
 
 
 def test_a_set_whose_every_sentence_is_held_out_gives_none():
@@ -103,8 +126,6 @@ def test_a_set_whose_every_sentence_is_held_out_gives_none():
 
 
 def test_wrong_options_are_named():
-    found = DataConfig(latents="x", respoken=RespokenConfig(times=1)).problems()
-    assert any("encoded already" in problem for problem in found)
-    found = RespokenConfig(times=-1, switch_p=2, speeds=[0.1]).problems()
+    found = RespokenConfig(times=-1, share=1, switch_p=2, speeds=[0.1]).problems()
     assert [problem.split("=")[0] for problem in found] == [
-        "data.respoken.times", "data.respoken.switch_p", "data.respoken.speeds"]
+        f"data.respoken.{name}" for name in ("times", "share", "switch_p", "speeds")]
