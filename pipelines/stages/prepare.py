@@ -17,6 +17,7 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.table import Column
 
 from pipelines.config.schema import RunConfig
 from pipelines.run_directory import RunDirectory
@@ -68,7 +69,8 @@ def _recordings(cfg: RunConfig, folder: Path) -> None:
     from datamodules.intake.staging import SourceRecord
 
     shutil.rmtree(folder / "prompt", ignore_errors=True)  # of a puppet that was made here before
-    columns = (TextColumn("prepare"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"),
+    columns = (TextColumn("prepare"), BarColumn(20), MofNCompleteColumn(),
+               TextColumn("{task.description}", table_column=Column()),  # wraps where the terminal is narrow
                TimeElapsedColumn(), TimeRemainingColumn())
     console = Console(highlight=False)
     with Progress(*columns, console=console) as bar:
@@ -83,7 +85,7 @@ def _recordings(cfg: RunConfig, folder: Path) -> None:
             counts["seconds"] += seconds
             counts["now"] += seconds if new else 0.0  # the rate is that of this run
             rate = counts["now"] / max(bar.tasks[0].elapsed or 0.0, 1e-3)
-            bar.update(made, advance=record.recordings, description=f"recordings {counts['clips']} clips, "
+            bar.update(made, advance=record.recordings, description=f"recordings: {counts['clips']} clips, "
                        f"{counts['seconds']:.0f} s of them, {counts['aside']} put aside, {rate:.2f} s of clips per s")
 
         def packed(clips: int) -> None:

@@ -450,10 +450,12 @@ def test_memory_does_not_grow_with_the_recordings(tmp_path: Path, monkeypatch: p
     gc.collect()
     gc.freeze()
     try:
-        few, many = peak("few", 60), peak("many", 300)
+        few = peak("few", 60)
+        # The lesser of two: a table of the interpreter's own may be enlarged meanwhile.
+        grown = min(peak(f"many{i}", 300) - few for i in range(2))
     finally:
         gc.unfreeze()
-    assert many - few < 240 * 500, (few, many)  # bytes; records in memory would be 3,000 for each clip
+    assert grown < 240 * 500  # bytes; records in memory would be 3,000 for each clip
 
 
 def test_speakers_are_held_out_where_there_are_enough() -> None:
