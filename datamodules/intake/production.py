@@ -24,6 +24,7 @@ from datamodules.intake.speech_take import take_speech
 from datamodules.intake.spool import Spool
 from datamodules.intake.staging import Records, SourceRecord, Staging
 from datamodules.intake.video_take import take_video
+from datamodules.orphans import end_with_parent
 from datamodules.shards import ShardIndex
 from streamchar.errors import DataError, InputError, StreamCharError
 
@@ -127,7 +128,8 @@ def _one_by_one(source: Work, cfg: IntakeConfig) -> Iterator[Sample | Rejection]
     for one in source.sources():
         found: list[Sample | Rejection] = [Rejection(one.name, 0.0, None, "crashed")]
         if source is not one:
-            with suppress(BrokenProcessPool), ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+            alone = ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=end_with_parent)
+            with suppress(BrokenProcessPool), alone as pool:
                 found = pool.submit(utterance, one, cfg).result()
         yield from found
 
@@ -135,7 +137,7 @@ def _one_by_one(source: Work, cfg: IntakeConfig) -> Iterator[Sample | Rejection]
 def _in_pool(sources: Iterator[Work], workers: int, recipe: str, cfg: IntakeConfig,
              folder: Path) -> Generator[SourceRecord, None, list[Work]]:
     """Records as they are finished; where a process dies it ends early and returns what was being worked on."""
-    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
+    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=end_with_parent)
     running: dict[Future[SourceRecord], Work] = {}
     lost: list[Work] = []
     try:

@@ -24,7 +24,7 @@ from datamodules.intake.rejection import Rejection
 from datamodules.intake.sample import Sample
 from datamodules.shard_writer import ShardWriter
 
-VERSION = 2
+VERSION = 3
 """Raised when the same recording and options give another result."""
 STILL_PX, MOST_STILLS = 96, 120
 """Side of the pictures that are kept for people, and how many of a recording, spread over it (a JPEG is at most 65,500

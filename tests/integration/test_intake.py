@@ -32,6 +32,7 @@ from datamodules.intake.sample import Sample
 from datamodules.intake.sources import Source
 from datamodules.intake.staging import SourceRecord
 from datamodules.media import encode_wav
+from datamodules.orphans import end_with_parent
 from datamodules.quarantine import Quarantine
 from datamodules.shards import expand_shards
 from pipelines.run import main
@@ -210,7 +211,8 @@ def test_a_process_that_dies_costs_one_recording(tmp_path: Path, monkeypatch: py
     class Pool:
         """One process after another, each torn down by a decoder that meets b."""
 
-        def __init__(self, workers: int, mp_context: object) -> None:
+        def __init__(self, workers: int, mp_context: object, initializer: object) -> None:
+            assert initializer is end_with_parent  # no worker is left where this process is killed
             self.dead = False
             pools.append(workers)
 
@@ -502,6 +504,8 @@ def test_sound_alone_is_encoded_where_no_pictures_are_asked_for(tmp_path: Path, 
     assert main(["stage=encode", *line, "codec.video.kind=none"]) == 0
     index = json.loads((tmp_path / "own" / "encode" / "latents" / "train" / "shards.json").read_text())
     assert index["video"] is None and index["audio_channels"] > 0 and index["shards"][0]["clips"] == 2
+    assert main(["stage=inspect", *line, "codec.video.kind=none", "inspect.items=1"]) == 0
+    assert "sound alone" in (tmp_path / "own" / "inspect" / "index.html").read_text()
 
 
 @pytest.mark.slow
