@@ -31,6 +31,8 @@ log = logging.getLogger(__name__)
 SCHEMES = ("http://", "https://", "s3://", "pipe:")
 BLOCK = 1 << 20
 PASSING = (408, 425, 429)
+NO_COMMAND = (126, 127)
+"""With these a shell ends where it cannot run what it was given."""
 
 
 class GoneError(DataError):
@@ -159,6 +161,9 @@ def _s3_blocks(url: str) -> Iterator[bytes]:
     except (FileNotFoundError, PermissionError) as error:
         raise GoneError(f"{url}: {type(error).__name__}: {error}; check the address and the credentials") from error
     except Exception as error:  # every client has its own exceptions for what may pass
+        if "Credentials" in type(error).__name__:
+            raise GoneError(f"{url}: {error}; give credentials (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or "
+                            "AWS_PROFILE)") from error
         raise _Passing(f"{type(error).__name__}: {error}") from error
 
 
@@ -177,7 +182,11 @@ def _pipe_blocks(command: str, silence_s: float) -> Iterator[bytes]:
                 if not block:
                     break
                 yield block
-        if code := process.wait():
+        code = process.wait()
+        if code in NO_COMMAND:
+            raise GoneError(f"pipe:{command}: the shell finds no such command, or may not run it (code {code}); "
+                            "install it, or write its whole path")
+        if code:
             raise _Passing(f"the command ended with code {code}")
     finally:
         with suppress(ProcessLookupError, PermissionError):

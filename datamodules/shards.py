@@ -151,6 +151,9 @@ def expand_shards(spec: ShardSpec, base: Path | None = None) -> list[Shard]:
             if is_remote(name):
                 found.update(dict.fromkeys(_remote(name)))
                 continue
+            if scheme := re.match(r"[\w+.-]+://", name):
+                raise DataError(f"shards: {name}: {scheme[0]} is not read; give a http(s):// or s3:// address, or "
+                                "pipe: and a command that writes the tar, such as 'pipe:gsutil cat gs://...'")
             path = Path(name) if base is None else base / name
             matches = _match(path)
             if not matches:

@@ -1,6 +1,6 @@
 """Some hundred utterances of one tar, made and kept together (Emilia as published).
 
-A corpus has millions of them: kept one by one each would cost two files, and listing them all would fill the memory. A
+A corpus has millions of them: kept one by one each would cost two files, and a list of them all much time and space. A
 bundle knows where it begins and how long it is; the process that works on it looks its utterances up in the tar.
 """
 
@@ -9,14 +9,15 @@ from __future__ import annotations
 import hashlib
 import json
 import tarfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
+from datamodules.intake.keys import Hashes, distinct_key, slug
 from datamodules.intake.rejection import Rejected
-from datamodules.intake.sources import NOT_RECORDINGS, Source, distinct_keys, slug, speaker_in
+from datamodules.intake.sources import NOT_RECORDINGS, Source, speaker_in
 from datamodules.intake.tar_member import TarMember
 from streamchar.errors import DataError
 
@@ -43,9 +44,14 @@ class Bundle:
         """What reports call it."""
         return f"{self.path}:{self.first}..{self.first + self.count - 1}"
 
-    def named(self, key: str) -> Bundle:
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """Of its tar."""
+        return (self.path,)
+
+    def named(self, key_of: Callable[[Path], str]) -> Bundle:
         """Itself, with the key of its tar."""
-        return replace(self, prefix=key)
+        return replace(self, prefix=key_of(self.path))
 
     def fingerprint(self) -> str:
         """Hash of what decides the result: the tar by name, size and time of change, and the place in it."""
@@ -60,8 +66,9 @@ class Bundle:
             DataError: where the tar holds fewer than were listed.
         """
         held = _contents(self.path)
-        keys = [slug("-".join(PurePosixPath(stem).parts)) for stem in held.sounds]
-        keys = distinct_keys([f"{self.prefix}+{key}" for key in keys], list(held.sounds))
+        keys = [f"{self.prefix}+{slug('-'.join(PurePosixPath(stem).parts))}" for stem in held.sounds]
+        repeated = Hashes(keys).repeated()
+        keys = [distinct_key(key, stem, repeated) for key, stem in zip(keys, held.sounds, strict=True)]
         rows = list(zip(keys, held.sounds.items(), strict=True))[self.first:self.first + self.count]
         if len(rows) != self.count:
             raise DataError(f"{self.path} has {len(held.sounds)} recordings now, and had more when listed; if it "

@@ -78,7 +78,7 @@ def probe(path: Path, member: TarMember | None = None) -> Recording:
             size = picture(first, aspect).shape[:2] if seen else (0, 0)
             return Recording(path, seen, sound is not None, size[1], size[0], zero, aspect, member)
     except (av.FFmpegError, ValueError, OSError) as error:
-        raise Rejected("unreadable", str(error)) from error
+        raise Rejected("unreadable", getattr(error, "strerror", None) or str(error)) from error
 
 
 def read_sound(recording: Recording, rate: int) -> NDArray[np.float32]:

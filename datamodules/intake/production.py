@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
+from itertools import islice
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from datamodules.intake.bundle import Bundle
 from datamodules.intake.config import IntakeConfig
-from datamodules.intake.listing import list_sources
+from datamodules.intake.listing import Work, list_sources
 from datamodules.intake.models import ModelPaths, open_models
 from datamodules.intake.packing import pack
 from datamodules.intake.rejection import Rejected, Rejection
-from datamodules.intake.report import write_report
+from datamodules.intake.report import PUT_ASIDE, write_report
 from datamodules.intake.sample import Sample
 from datamodules.intake.sources import Source
 from datamodules.intake.speech_take import take_speech
-from datamodules.intake.staging import SourceRecord, Staging
+from datamodules.intake.spool import Spool
+from datamodules.intake.staging import Records, SourceRecord, Staging
 from datamodules.intake.video_take import take_video
+from datamodules.orphans import end_with_parent
 from datamodules.shards import ShardIndex
 from streamchar.errors import DataError, InputError, StreamCharError
 
@@ -30,7 +32,7 @@ log = logging.getLogger(__name__)
 Report = Callable[[SourceRecord, bool], None]
 
 
-def take(source: Bundle | Source, recipe: str, cfg: IntakeConfig, folder: Path) -> SourceRecord:
+def take(source: Work, recipe: str, cfg: IntakeConfig, folder: Path) -> SourceRecord:
     """Make the clips of one recording (or those of a bundle) and keep them; whatever is wrong with it becomes a
     rejection. Runs in a worker.
 
@@ -39,7 +41,7 @@ def take(source: Bundle | Source, recipe: str, cfg: IntakeConfig, folder: Path) 
         OSError: a full disk.
     """
     models, staging = open_models(ModelPaths.of(cfg)), Staging(folder, recipe, cfg)
-    if isinstance(source, Bundle):
+    if not isinstance(source, Source):
         return staging.keep(source, (row for one in source.sources() for row in utterance(one, cfg)))
     try:
         return staging.keep(source, (take_speech if recipe == "speech" else take_video)(source, cfg, models))
@@ -67,86 +69,95 @@ def _rejection(source: Source, error: Exception) -> Rejection:
 
 
 def produce(recipe: str, cfg: IntakeConfig, folder: Path, begin: Callable[[int], None] = lambda _: None,
-            report: Report = lambda *_: None) -> tuple[ShardIndex, dict[str, Any]]:
+            report: Report = lambda *_: None, packed: Callable[[int], None] = lambda _: None,
+            ) -> tuple[ShardIndex, dict[str, Any]]:
     """Make ``shards/``, ``report.json`` and ``contact_sheet.jpg`` of all recordings in ``cfg.input``; returns the
-    shards' index and the report's summary.
+    shards' index and the report's summary. What grows with their number lies on disk.
 
     Args:
         recipe: videos, grid or speech.
         folder: of the stage; ``sources/`` below it keeps what is finished.
         begin: called with the number of recordings.
         report: called with each record, and whether it was made now or kept from an earlier run.
+        packed: called with the number of clips of each shard, when it is there.
 
     Raises:
         InputError: missing models or input, a full disk; DataError: not one clip could be made.
     """
     ModelPaths.of(cfg).check(faces=recipe != "speech")
-    sources = list_sources(recipe, cfg.input)
-    staging = Staging(folder / "sources", recipe, cfg)
-    staging.clean(s.key for s in sources)
-    begin(sum(s.count for s in sources))
-    records = {s.key: r for s in sources if (r := staging.finished(s)) is not None}
-    for record in records.values():
-        report(record, False)
-    missing = [s for s in sources if s.key not in records]
     try:
-        for record in _records(missing, recipe, cfg, staging):
-            records[record.key] = record
+        sources = list_sources(recipe, cfg.input, folder)
+        staging = Staging(folder / "sources", recipe, cfg)
+        begin(sources.count)
+        keys, missing = Spool[str](folder), Spool[Work](folder)
+        for source in sources:
+            keys.append(source.key)
+            if (record := staging.finished(source)) is None:
+                missing.append(source)
+            else:
+                report(record, False)
+        staging.clean(keys)
+        for record in _records(iter(missing), recipe, cfg, staging):
             report(record, True)
-        ordered = [records[s.key] for s in sources]
-        index = pack(ordered, staging, folder / "shards", recipe, cfg.val_share, cfg.shard_clips, recipe == "speech")
+        records = Records(keys, staging)
+        index = pack(records, staging, folder / "shards", recipe, cfg.val_share, cfg.shard_clips, recipe == "speech",
+                     packed)
+        summary = write_report(records, staging, folder)
     except OSError as error:
         raise InputError(f"cannot write to {folder}: {error.strerror or error}; free some space or choose another "
                          "root=; finished recordings are kept and the next run goes on from them") from error
-    summary = write_report(ordered, staging, folder)
     if not index.samples:
         raise DataError(f"no clip could be made of {summary['recordings']} recordings; {_reasons(summary)}; "
-                        f"{folder / 'report.json'} names them")
+                        f"{folder / PUT_ASIDE} names them")
     return index, summary
 
 
-def _records(sources: Sequence[Bundle | Source], recipe: str, cfg: IntakeConfig,
-             staging: Staging) -> Iterator[SourceRecord]:
-    workers = min(cfg.workers, len(sources))
-    if workers < 2:
+def _records(sources: Iterator[Work], recipe: str, cfg: IntakeConfig, staging: Staging) -> Iterator[SourceRecord]:
+    if cfg.workers < 2:
         for source in sources:
             yield take(source, recipe, cfg, staging.folder)
         return
-    left = list(sources)
-    for record in _in_pool(left, workers, recipe, cfg, staging.folder):
-        left = [s for s in left if s.key != record.key]
-        yield record
-    for source in left:  # a process died: alone, each shows whether it was the one
-        found = list(_in_pool([source], 1, recipe, cfg, staging.folder))
-        yield found[0] if found else staging.keep(source, _one_by_one(source, cfg))
+    while suspects := (yield from _in_pool(sources, cfg.workers, recipe, cfg, staging.folder)):
+        for source in suspects:  # a process died: alone, each shows whether it was the one
+            if (yield from _in_pool(iter([source]), 1, recipe, cfg, staging.folder)):
+                yield staging.keep(source, _one_by_one(source, cfg))
 
 
-def _one_by_one(source: Bundle | Source, cfg: IntakeConfig) -> Iterator[Sample | Rejection]:
+def _one_by_one(source: Work, cfg: IntakeConfig) -> Iterator[Sample | Rejection]:
     """The utterances of a bundle that tore its process down, each in a process of its own."""
     for one in source.sources():
         found: list[Sample | Rejection] = [Rejection(one.name, 0.0, None, "crashed")]
-        if isinstance(source, Bundle):
-            with suppress(BrokenProcessPool), ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        if source is not one:
+            alone = ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=end_with_parent)
+            with suppress(BrokenProcessPool), alone as pool:
                 found = pool.submit(utterance, one, cfg).result()
         yield from found
 
 
-def _in_pool(sources: Sequence[Bundle | Source], workers: int, recipe: str, cfg: IntakeConfig,
-             folder: Path) -> Iterator[SourceRecord]:
-    """Records as they are finished; ends early, without an error, where a process dies."""
-    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
+def _in_pool(sources: Iterator[Work], workers: int, recipe: str, cfg: IntakeConfig,
+             folder: Path) -> Generator[SourceRecord, None, list[Work]]:
+    """Records as they are finished; where a process dies it ends early and returns what was being worked on."""
+    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=end_with_parent)
+    running: dict[Future[SourceRecord], Work] = {}
+    lost: list[Work] = []
     try:
-        waiting = list(sources)[::-1]
-        running: set[Future[SourceRecord]] = set()
-        while waiting or running:
+        while True:
             # No more than are worked on, so that Ctrl-C leaves nothing in the queue to wait for.
-            while waiting and len(running) < workers:
-                running.add(pool.submit(take, waiting.pop(), recipe, cfg, folder))
-            done, running = wait(running, return_when=FIRST_COMPLETED)
-            for future in done:
-                yield future.result()
-    except BrokenProcessPool:
-        return
+            for source in islice(sources, 0 if lost else workers - len(running)):
+                try:
+                    running[pool.submit(take, source, recipe, cfg, folder)] = source
+                except BrokenProcessPool:
+                    lost.append(source)
+            if not running:
+                return lost
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                source = running.pop(future)
+                try:
+                    record = future.result()
+                except BrokenProcessPool:
+                    lost.append(source)
+                else:
+                    yield record
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
 

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
-import zlib
-from collections import Counter
-from collections.abc import Iterable, Sequence
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from datamodules.intake.keys import slug
 from datamodules.intake.tar_member import TarMember
 from datamodules.intake.transcripts import READERS
 
 NOT_RECORDINGS = (*READERS, ".csv", ".md", ".lab", ".png", ".jpg", ".jpeg")
 """Endings of what lies beside recordings; every other file is tried."""
-LONGEST_KEY = 80
-"""Characters; names in a tar have at most 100."""
 SPEAKERLESS = {"wavs", "wav", "audio", "video", "videos", "clips", "mp3"}
 
 
@@ -54,25 +52,51 @@ class Source:
         """Itself, as the only one."""
         return (self,)
 
-    def named(self, key: str) -> Source:
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """Its own, as the only one."""
+        return (self.path,)
+
+    def named(self, key_of: Callable[[Path], str]) -> Source:
         """Itself, with a key."""
-        return replace(self, key=key)
+        return replace(self, key=key_of(self.path))
 
     def fingerprint(self) -> str:
-        """Hash of what decides the result: the files by name, size and time of change."""
+        """Hash of what decides the result: the files by name, size and time of change; one that is gone by now differs
+        from all that it ever was."""
         parts: list[Any] = [self.key, self.speaker, self.text, *filter(None, (self.member, self.text_member))]
         for path in (self.path, self.transcript):
             if path is not None:
-                stat = path.stat()
-                parts += [path.name, stat.st_size, stat.st_mtime_ns]
+                parts.append(path.name)
+                with suppress(OSError):
+                    stat = path.stat()
+                    parts += [stat.st_size, stat.st_mtime_ns]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
 
-def recordings(root: Path) -> Iterable[Path]:
-    """All files below ``root`` that may be recordings, hidden ones left out."""
-    for path in sorted(root.rglob("*")):
-        hidden = any(part.startswith(".") for part in path.relative_to(root).parts)
-        if path.is_file() and not hidden and path.suffix.lower() not in NOT_RECORDINGS:
+def recordings(root: Path) -> Iterator[Path]:
+    """All files below ``root`` that may be recordings, in order of their paths, hidden ones left out; links to folders
+    are followed. A sub-folder that cannot be listed is given itself: reading it tells what is wrong."""
+    return _below(root, frozenset())
+
+
+def _below(folder: Path, above: frozenset[tuple[int, int]]) -> Iterator[Path]:
+    try:
+        stat = folder.stat()
+        place = (stat.st_dev, stat.st_ino)
+        if place in above:
+            return  # a link back
+        with os.scandir(folder) as found:
+            rows = sorted((row for row in found if not row.name.startswith(".")), key=lambda row: row.name)
+    except OSError:
+        yield folder
+        return
+    for row in rows:
+        path = folder / row.name
+        seen = path if row.is_symlink() else row  # a path takes a link to nowhere for no file
+        if seen.is_dir():
+            yield from _below(path, above | {place})
+        elif seen.is_file() and path.suffix.lower() not in NOT_RECORDINGS:
             yield path
 
 
@@ -95,18 +119,3 @@ def speaker_in(body: bytes) -> str | None:
     except ValueError:
         return None
     return str(data["speaker"]) if isinstance(data, dict) and data.get("speaker") else None
-
-
-def distinct_keys(keys: Sequence[str], paths: Sequence[str]) -> list[str]:
-    """The keys of ``paths``; those that several would share, and long ones, end in a number of their own."""
-    found, counts = [], Counter(keys)
-    for key, path in zip(keys, paths, strict=True):
-        number = f"-{zlib.crc32(path.encode()):08x}"
-        fits = counts[key] == 1 and len(key) <= LONGEST_KEY
-        found.append(key if fits else key[:LONGEST_KEY - len(number)] + number)
-    return found
-
-
-def slug(name: str) -> str:
-    """A name as part of a key: letters, digits, ``_`` and ``-``."""
-    return re.sub(r"[^\w-]+", "-", name, flags=re.ASCII).strip("-") or "x"

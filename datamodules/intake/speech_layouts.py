@@ -5,42 +5,67 @@ A folder may mix them: every sound takes its text from the file beside it, else 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 
 from datamodules.intake.bundle import Bundle, bundles
-from datamodules.intake.sources import Source, recordings, speaker_of
+from datamodules.intake.file_bundle import FileBundle, bundled
+from datamodules.intake.sources import Source, recordings
 from datamodules.intake.transcripts import find_transcript
+from streamchar.errors import DataError
 
 
-def list_speech(root: Path) -> list[Bundle | Source]:
-    """All sounds below ``root`` with their text; the speaker as the corpus names it."""
-    libri, lj = _libri_texts(root), _lj_texts(root)
-    rows: list[Bundle | Source] = []
+def list_speech(root: Path) -> Iterator[Source | Bundle | FileBundle]:
+    """All sounds below ``root`` with their text; the speaker as the corpus names it.
+
+    Raises:
+        DataError: a corpus' table of texts cannot be read.
+    """
+    return bundled(_sounds(root), root)
+
+
+def _sounds(root: Path) -> Iterator[Source | Bundle]:
+    """Those whose corpus names no speaker have none yet."""
+    libri, lj = lru_cache(maxsize=4)(_libri_texts), lru_cache(maxsize=16)(_lj_texts)
     for path in recordings(root):
         if path.suffix == ".tar":
-            rows += bundles(path)
+            yield from bundles(path)
             continue
         beside = find_transcript(path)  # Emilia: NAME.json beside NAME.mp3, with text and speaker
         if beside is not None:
-            rows.append(Source("", path, speaker_of(path, root, beside), beside))
-        elif path.stem in libri:
-            rows.append(Source("", path, f"libri-{path.stem.split('-')[0]}", text=libri[path.stem]))
-        elif path.stem in lj:
-            rows.append(Source("", path, "lj", text=lj[path.stem]))
+            yield Source("", path, "", beside)
+        elif text := libri(path.with_name(f"{path.stem.rpartition('-')[0]}.trans.txt")).get(path.stem):
+            yield Source("", path, f"libri-{path.stem.split('-')[0]}", text=text)
+        elif text := next((t for f in _folders(path, root) if (t := lj(f / "metadata.csv").get(path.stem))), None):
+            yield Source("", path, "lj", text=text)
         else:
-            rows.append(Source("", path, speaker_of(path, root, None)))
-    return rows
+            yield Source("", path, "")
 
 
-def _libri_texts(root: Path) -> dict[str, str]:
-    """``SPEAKER-CHAPTER.trans.txt``: lines of ``SPEAKER-CHAPTER-NUMBER TEXT``."""
-    rows = (line.partition(" ") for path in sorted(root.rglob("*.trans.txt"))
-            for line in path.read_text(encoding="utf-8").splitlines())
+def _libri_texts(table: Path) -> dict[str, str]:
+    """``SPEAKER-CHAPTER.trans.txt`` beside its sounds: lines of ``SPEAKER-CHAPTER-NUMBER TEXT``."""
+    rows = (line.partition(" ") for line in _lines(table))
     return {name: text.strip() for name, _, text in rows if text.strip()}
 
 
-def _lj_texts(root: Path) -> dict[str, str]:
-    """``metadata.csv``: lines of ``NAME|TEXT|TEXT WITH NUMBERS SPELLED OUT``, the last preferred."""
-    rows = (line.split("|") for path in sorted(root.rglob("metadata.csv"))
-            for line in path.read_text(encoding="utf-8").splitlines())
+def _folders(path: Path, root: Path) -> list[Path]:
+    """In which ``path`` lies, the nearest first, up to ``root``."""
+    folders = list(path.parents)
+    return folders[:folders.index(root) + 1]
+
+
+def _lj_texts(table: Path) -> dict[str, str]:
+    """``metadata.csv`` beside or above its sounds: lines of ``NAME|TEXT|TEXT WITH NUMBERS SPELLED OUT``, the last
+    preferred."""
+    rows = (line.split("|") for line in _lines(table))
     return {row[0]: row[-1].strip() for row in rows if len(row) > 1 and row[-1].strip()}
+
+
+def _lines(table: Path) -> list[str]:
+    """Of a table; none where there is no such file."""
+    try:
+        return table.read_text(encoding="utf-8-sig").splitlines() if table.is_file() else []
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{table} cannot be read ({error}); expected the corpus' texts in UTF-8: convert the file, or "
+                        "take it away to put its recordings aside as without text") from error

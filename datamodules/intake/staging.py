@@ -9,7 +9,7 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,14 +17,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from datamodules.intake.bundle import Bundle
 from datamodules.intake.config import IntakeConfig
+from datamodules.intake.keys import Hashes
+from datamodules.intake.listing import Work
 from datamodules.intake.rejection import Rejection
 from datamodules.intake.sample import Sample
-from datamodules.intake.sources import Source
 from datamodules.shard_writer import ShardWriter
 
-VERSION = 2
+VERSION = 3
 """Raised when the same recording and options give another result."""
 STILL_PX, MOST_STILLS = 96, 120
 """Side of the pictures that are kept for people, and how many of a recording, spread over it (a JPEG is at most 65,500
@@ -46,6 +46,16 @@ class SourceRecord:
     recordings: int = 1
 
 
+class Records:
+    """The finished records under ``keys``, in this order, read from their files as often as wanted."""
+
+    def __init__(self, keys: Iterable[str], staging: Staging) -> None:
+        self._keys, self._staging = keys, staging
+
+    def __iter__(self) -> Iterator[SourceRecord]:
+        return map(self._staging.record, self._keys)
+
+
 class Staging:
     """The folder of tars, stills and records.
 
@@ -63,7 +73,7 @@ class Staging:
         self._options = json.dumps([VERSION, recipe, options], sort_keys=True)
         folder.mkdir(parents=True, exist_ok=True)
 
-    def recipe_of(self, source: Bundle | Source) -> str:
+    def recipe_of(self, source: Work) -> str:
         """Fingerprint of all that decides a recording's result."""
         return hashlib.sha256((self._options + source.fingerprint()).encode()).hexdigest()[:16]
 
@@ -75,17 +85,21 @@ class Staging:
         """A picture of each of its clips, of many clips some, side by side."""
         return self.folder / f"{key}.jpg"
 
-    def finished(self, source: Bundle | Source) -> SourceRecord | None:
+    def record(self, key: str) -> SourceRecord:
+        """What was kept under ``key``; OSError, ValueError, KeyError or TypeError where that is no record."""
+        row = json.loads((self.folder / f"{key}.json").read_text())
+        return SourceRecord(**{**row, "rejections": [Rejection(**r) for r in row["rejections"]]})
+
+    def finished(self, source: Work) -> SourceRecord | None:
         """The record of an earlier run, where it still holds."""
         try:
-            row = json.loads((self.folder / f"{source.key}.json").read_text())
-            record = SourceRecord(**{**row, "rejections": [Rejection(**r) for r in row["rejections"]]})
+            record = self.record(source.key)
         except (OSError, ValueError, KeyError, TypeError):
             return None
         good = record.recipe == self.recipe_of(source) and (not record.clips or self.tar(source.key).is_file())
         return record if good else None
 
-    def keep(self, source: Bundle | Source, made: Iterable[Sample | Rejection]) -> SourceRecord:
+    def keep(self, source: Work, made: Iterable[Sample | Rejection]) -> SourceRecord:
         """Write a recording's clips as they are made, so that a long one needs no more memory, then its record, which
         marks it finished."""
         record = SourceRecord(source.key, source.name, self.recipe_of(source), recordings=source.count)
@@ -114,10 +128,11 @@ class Staging:
 
     def clean(self, keys: Iterable[str]) -> None:
         """Remove what was left half-written, and what belongs to recordings that are gone."""
-        known = set(keys)
-        for path in self.folder.iterdir():
-            if path.name.startswith(".") or path.stem not in known:
-                path.unlink()
+        known = Hashes(keys)
+        with os.scandir(self.folder) as found:
+            for file in found:
+                if file.name.startswith(".") or Path(file.name).stem not in known:
+                    os.unlink(file.path)
 
 
 def _small(still: NDArray[np.uint8]) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from datamodules.intake.sources import Source, recordings, speaker_of
@@ -11,27 +12,23 @@ from streamchar.evaluation.recogniser import GRID_SLOTS
 DIGITS = GRID_SLOTS["digit"]
 
 
-def list_videos(root: Path) -> list[Source]:
+def list_videos(root: Path) -> Iterator[Source]:
     """Every file below ``root`` that is not text or a picture, with the transcript beside it."""
-    rows = []
     for path in recordings(root):
         transcript = find_transcript(path)
-        rows.append(Source("", path, speaker_of(path, root, transcript), transcript))
-    return rows
+        yield Source("", path, speaker_of(path, root, transcript), transcript)
 
 
-def list_grid(root: Path) -> list[Source]:
+def list_grid(root: Path) -> Iterator[Source]:
     """GRID as published: ``s1/bbaf2n.mpg``, and ``.align`` beside it or below ``align/`` or ``alignments/``; where
     there is none, the name says the sentence."""
     aligned = {(p.parent.name, p.stem): p for p in root.rglob("*.align")}
     alone = {p.stem: p for p in root.rglob("*.align")}
-    rows = []
     for path in recordings(root):
         speaker = path.parent.name if path.parent != root else "s1"
         align = path.with_suffix(".align")
         found = align if align.is_file() else aligned.get((speaker, path.stem), alone.get(path.stem))
-        rows.append(Source("", path, speaker, found, None if found else grid_sentence(path.stem)))
-    return rows
+        yield Source("", path, speaker, found, None if found else grid_sentence(path.stem))
 
 
 def grid_sentence(name: str) -> str | None:

@@ -33,6 +33,7 @@ def parse(argv: list[str]) -> CommandLine:
     line = CommandLine()
     stage = next((a.split("=", 1)[1] for a in reversed(argv) if a.startswith("stage=")), "")
     wants_topic = False
+    torn: set[str] = set()
     for argument in argv:
         flag = _SHORT.get(argument, argument)
         if flag in FLAGS:
@@ -43,12 +44,22 @@ def parse(argv: list[str]) -> CommandLine:
         elif "=" in argument:
             key, value = argument.split("=", 1)
             path = canonical(key.strip(), stage)
+            if path not in torn and _of_one_folder(line.overrides.get(path, ""), value):
+                torn.add(path)
+                line.problems.append(f"{key} is given as {line.overrides[path]} and as {value}: shells write brace "
+                                     f"lists out, so put quotes around it, as in {key}='a-{{000..999}}.tar'")
             line.overrides[path], line.spelled[path] = value, key
         elif wants_topic and line.topic is None:
             line.topic = argument
         else:
             line.problems.append(f"cannot read {argument!r}: settings are written key=value, for example stage=rollout")
     return line
+
+
+def _of_one_folder(first: str, second: str) -> bool:
+    """Whether both are tars, different ones, in the same place."""
+    places = [value.rpartition("/")[0] for value in (first, second)]
+    return first != second and first.endswith(".tar") and second.endswith(".tar") and places[0] == places[1]
 
 
 def canonical(key: str, stage: str) -> str:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pipelines.inspecting.views import OUTSIDE, ItemView
 from streamchar.evaluation.page import document
 
-WIDTH, WAVE, TEXT = 1040, 96, 44
+WIDTH, WAVE, TEXT = 1040, 96, 56
 MARGIN, LABEL = 8, 70
 OWN = """
 .item{background:var(--card);border:1px solid var(--line);border-radius:10px;padding:16px 18px;margin:0 0 18px}
@@ -99,11 +99,11 @@ def _axis(view: ItemView) -> str:
         parts.append(f'<rect class="{word.part}" x="{left:.1f}" y="{base}" width="{width:.1f}" height="5" rx="2"/>'
                      f'<text class="{"o" if word.part == OUTSIDE else "w"}" x="{left:.1f}" y="{base + 18}">'
                      f"{escape(word.text)}</text>")
-    for kind, unit, side in (("cursor", view.cursor, -3), ("target", view.pointer, 3)):
+    for kind, unit, row in (("cursor", view.cursor, 20), ("target", view.pointer, 8)):  # they may stand close together
         at = x(seconds_of(view, unit))
-        anchor = "end" if at > WIDTH - LABEL or (side < 0 and at > MARGIN + LABEL) else "start"
+        anchor = "end" if at > WIDTH - LABEL or (kind == "cursor" and at > MARGIN + LABEL) else "start"
         parts.append(f'<line class={kind} x1="{at:.1f}" y1="0" x2="{at:.1f}" y2="{base + TEXT - 4}"/>'
-                     f'<text class={kind} x="{at + (-3 if anchor == "end" else 3):.1f}" y="{base + TEXT - 8}" '
+                     f'<text class={kind} x="{at + (-3 if anchor == "end" else 3):.1f}" y="{base + TEXT - row}" '
                      f'text-anchor="{anchor}">{kind} {unit:.2f}</text>')
     ticks = np.arange(np.ceil(first * 2) / 2, last + 1e-6, 0.5)
     parts += [f'<text x="{x(t):.1f}" y="{base + TEXT + 10}" text-anchor="middle">{t + 0:g}</text>' for t in ticks]

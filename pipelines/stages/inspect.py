@@ -40,8 +40,9 @@ def run(cfg: RunConfig, directory: RunDirectory) -> None:
     store = LatentStore(directory.input("encode", f"latents/{options.split}"), spec.clock,
                         {"video": codecs.video.fingerprint, "audio": codecs.audio.fingerprint}, cfg.data.max_bad_share)
     seed = cfg.seed + (VALIDATION_SEED if options.split == "val" else 0)
-    items = ItemComposer(store, spec.clock, spec.window, spec.units(), cfg.data, seed, with_video=not options.speech,
-                         speech=options.speech)
+    speech = options.speech or store.index.video is None  # a set of sound alone has no other items
+    items = ItemComposer(store, spec.clock, spec.window, spec.units(), cfg.data, seed, with_video=not speech,
+                         speech=speech)
     viewer = ItemViewer(items, codecs.video, codecs.audio)
     folder = directory.stage("inspect")
     (folder / "items").mkdir(parents=True, exist_ok=True)

@@ -8,7 +8,16 @@ import time
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Column
 
 from pipelines.config.schema import RunConfig
 from pipelines.run_directory import RunDirectory
@@ -20,7 +29,7 @@ def run(cfg: RunConfig, directory: RunDirectory) -> None:
     """Write ``prepare/shards/*.tar`` with ``shards.json``; what is done already is kept.
 
     The puppet comes with ``contact_sheet.png`` and ``prompt/``, recordings with ``report.json``,
-    ``contact_sheet.jpg`` and ``sources/`` (what is finished of each).
+    ``clips.jsonl``, ``put_aside.jsonl``, ``contact_sheet.jpg`` and ``sources/`` (what is finished of each).
 
     Raises:
         InputError: wrong options, missing models or input, no usable recording, or a full disk.
@@ -56,25 +65,36 @@ def _puppet(cfg: RunConfig, folder: Path) -> None:
 
 def _recordings(cfg: RunConfig, folder: Path) -> None:
     from datamodules.intake.production import produce
+    from datamodules.intake.report import PUT_ASIDE
     from datamodules.intake.staging import SourceRecord
 
     shutil.rmtree(folder / "prompt", ignore_errors=True)  # of a puppet that was made here before
-    columns = (TextColumn("prepare"), BarColumn(), MofNCompleteColumn(), TextColumn("recordings"),
-               TextColumn("{task.fields[clips]} clips, {task.fields[made]:.0f} s of them, "
-                          "{task.fields[rejected]} put aside, {task.fields[rate]:.2f} s of clips per s"),
+    columns = (TextColumn("prepare"), BarColumn(20), MofNCompleteColumn(),
+               TextColumn("{task.description}", table_column=Column()),  # wraps where the terminal is narrow
                TimeElapsedColumn(), TimeRemainingColumn())
     console = Console(highlight=False)
     with Progress(*columns, console=console) as bar:
-        task = bar.add_task("recordings", total=None, clips=0, made=0.0, now=0.0, rejected=0, rate=0.0)
+        made = bar.add_task("recordings", total=None)
+        counts = {"clips": 0, "aside": 0, "seconds": 0.0, "now": 0.0}
+        shards: list[TaskID] = []
 
         def count(record: SourceRecord, new: bool) -> None:
-            fields, seconds = bar.tasks[0].fields, sum(c["seconds"] for c in record.clips)
-            now = fields["now"] + (seconds if new else 0.0)  # the rate is that of this run
-            bar.update(task, advance=record.recordings, clips=fields["clips"] + len(record.clips),
-                       made=fields["made"] + seconds, now=now, rejected=fields["rejected"] + len(record.rejections),
-                       rate=now / max(bar.tasks[0].elapsed or 0.0, 1e-3))
+            seconds = sum(c["seconds"] for c in record.clips)
+            counts["clips"] += len(record.clips)
+            counts["aside"] += len(record.rejections)
+            counts["seconds"] += seconds
+            counts["now"] += seconds if new else 0.0  # the rate is that of this run
+            rate = counts["now"] / max(bar.tasks[0].elapsed or 0.0, 1e-3)
+            bar.update(made, advance=record.recordings, description=f"recordings: {counts['clips']} clips, "
+                       f"{counts['seconds']:.0f} s of them, {counts['aside']} put aside, {rate:.2f} s of clips per s")
 
-        index, summary = produce(cfg.prepare.recipe, cfg.intake, folder, lambda n: bar.update(task, total=n), count)
+        def packed(clips: int) -> None:
+            if not shards:
+                shards.append(bar.add_task("clips in shards", total=counts["clips"]))
+            bar.update(shards[0], advance=clips)
+
+        index, summary = produce(cfg.prepare.recipe, cfg.intake, folder, lambda n: bar.update(made, total=n), count,
+                                 packed)
     console.print(f"{summary['clips']} clips of {summary['recordings_used']} of {summary['recordings']} recordings, "
                   f"{summary['seconds']:.0f} s, {summary['speakers']} speakers, in {len(index.entries)} shards")
     for reason, number in summary["reasons"].items():
@@ -82,4 +102,6 @@ def _recordings(cfg: RunConfig, folder: Path) -> None:
     if summary["sync_not_judged"]:
         console.print(f"  {summary['sync_not_judged']} clips have too little speech to be judged for off-screen voice "
                       "(intake.min_judged_s)")
+    if summary["rejected"]:
+        console.print(f"each with its reason: {folder / PUT_ASIDE}", soft_wrap=True)
     console.print(f"report: {folder / 'report.json'}", soft_wrap=True)

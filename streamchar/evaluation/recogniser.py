@@ -104,6 +104,7 @@ class PocketsphinxAligner:
             raise InputError("there is nothing to align: the text is empty")
         _teach(self._decoder, set(words))
         self._decoder.set_align_text(" ".join(words))
+        self._decoder.reinit_feat()  # else times depend on the noise of what was heard before
         found = _decode(self._decoder, wave)
         return found if [w.text for w in found] == list(words) else None
 

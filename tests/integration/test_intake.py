@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import json
 import shutil
 import tarfile
+import tracemalloc
 import weakref
+from collections.abc import Iterator
+from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -18,12 +23,16 @@ import torch
 from PIL import Image
 
 from datamodules.clip_reader import read_clips
-from datamodules.intake import bundle, production, staging, video_take
+from datamodules.intake import bundle, file_bundle, production, staging, video_take
 from datamodules.intake.config import IntakeConfig
 from datamodules.intake.models import ModelPaths
-from datamodules.intake.packing import plan_shards, validation_keys
+from datamodules.intake.packing import HoldOut, plan_shards
+from datamodules.intake.rejection import Rejected
+from datamodules.intake.sample import Sample
+from datamodules.intake.sources import Source
 from datamodules.intake.staging import SourceRecord
 from datamodules.media import encode_wav
+from datamodules.orphans import end_with_parent
 from datamodules.quarantine import Quarantine
 from datamodules.shards import expand_shards
 from pipelines.run import main
@@ -55,8 +64,12 @@ def report(folder: Path) -> dict:
     return found
 
 
+def rows(folder: Path, name: str) -> list[dict]:
+    return [json.loads(line) for line in (folder / name).read_text().splitlines()]
+
+
 def reasons(folder: Path) -> dict[str, str]:
-    return {Path(r["file"]).name: r["reason"] for r in report(folder)["rejections"]}
+    return {Path(r["file"]).name: r["reason"] for r in rows(folder, "put_aside.jsonl")}
 
 
 def keys(folder: Path) -> list[str]:
@@ -103,8 +116,9 @@ def test_bad_recordings_are_put_aside_with_reasons_and_good_ones_kept(tmp_path: 
     assert 0.9 < a.words[0].start < 1.1 and a.words[-1].end < a.seconds  # at most 1 s of silence at both ends
     assert [w.text for k in ("ann-b-0000", "ann-b-0001") for w in clips[k].words] == ["one", "two", "3", "4"]
     assert (tmp_path / "contact_sheet.jpg").is_file()
-    sheet = report(tmp_path)
-    assert [m["key"] for m in sheet["made"]] == list(clips) and sheet["made"][0]["measured"]["lag"] == 0
+    made = rows(tmp_path, "clips.jsonl")
+    assert {m["key"] for m in made} == set(clips) and made[0]["measured"]["lag"] == 0
+    assert report(tmp_path)["meaning"]["no sound"] == "it holds no sound"
 
 
 def test_a_stopped_run_goes_on_and_makes_no_sample_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -153,7 +167,7 @@ def test_filters_name_what_they_measured(tmp_path: Path, monkeypatch: pytest.Mon
             write_video(tmp_path / "in" / "a.mp4", draw(level / 2, 25.0), 2 * level)
         with pytest.raises(DataError, match=reason):
             production.produce("videos", fake_options(tmp_path, **{"min_s": 3.2, **options}), tmp_path / reason)
-        row = report(tmp_path / reason)["rejections"][0]
+        row = rows(tmp_path / reason, "put_aside.jsonl")[0]
         assert row["reason"] == reason and row["detail"] and 0 <= row["start"] < row["end"], row
 
 
@@ -163,7 +177,7 @@ def test_clips_with_too_little_speech_are_kept_and_not_judged(tmp_path: Path) ->
     write_video(tmp_path / "in" / "a.mp4", draw(np.roll(level, 4 * RATE // 25), 25.0), level)  # the mouth comes late
     (tmp_path / "in" / "a.txt").write_text("hello")
     _, summary = production.produce("videos", fake_options(tmp_path), tmp_path)
-    (made,) = report(tmp_path)["made"]
+    (made,) = rows(tmp_path, "clips.jsonl")
     assert summary["clips"] == summary["sync_not_judged"] == 1
     assert made["measured"]["sync"] is None and made["measured"]["lag"] is None
     with pytest.raises(DataError, match="off-screen voice"):
@@ -191,18 +205,36 @@ def test_a_long_recording_keeps_no_clip_in_memory(tmp_path: Path, monkeypatch: p
 
 
 def test_a_process_that_dies_costs_one_recording(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in "abc":
+    for name in "abcdef":
         talker(tmp_path / "in" / f"{name}.mp4")
 
-    def pool(sources, workers, recipe, cfg, folder):
-        for source in sources:
-            if source.key == "b":
-                return  # as where a decoder tears its process down
-            yield production.take(source, recipe, cfg, folder)
+    class Pool:
+        """One process after another, each torn down by a decoder that meets b."""
 
-    monkeypatch.setattr(production, "_in_pool", pool)
+        def __init__(self, workers: int, mp_context: object, initializer: object) -> None:
+            assert initializer is end_with_parent  # no worker is left where this process is killed
+            self.dead = False
+            pools.append(workers)
+
+        def submit(self, work, source, *rest):
+            if self.dead:
+                raise BrokenProcessPool
+            future: Future = Future()
+            if source.key == "b":
+                self.dead = True
+                future.set_exception(BrokenProcessPool())
+            else:
+                future.set_result(work(source, *rest))
+            return future
+
+        def shutdown(self, **options: object) -> None:
+            pass
+
+    pools: list[int] = []
+    monkeypatch.setattr(production, "ProcessPoolExecutor", Pool)
     production.produce("videos", fake_options(tmp_path, workers=2), tmp_path)
-    assert sorted(keys(tmp_path)) == ["a-0000", "c-0000"] and reasons(tmp_path) == {"b.mp4": "crashed"}
+    assert sorted(keys(tmp_path)) == [f"{n}-0000" for n in "acdef"] and reasons(tmp_path) == {"b.mp4": "crashed"}
+    assert pools == [2, 1, 2]  # b alone, then the others together again
 
 
 def test_an_unexpected_failure_costs_one_recording(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -218,7 +250,7 @@ def test_an_unexpected_failure_costs_one_recording(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(production, "take_video", odd)
     production.produce("videos", fake_options(tmp_path), tmp_path)
     assert reasons(tmp_path) == {"a.mp4": "crashed"} and keys(tmp_path) == ["b-0000"]
-    assert "ZeroDivisionError: odd" in report(tmp_path)["rejections"][0]["detail"]
+    assert "ZeroDivisionError: odd" in rows(tmp_path, "put_aside.jsonl")[0]["detail"]
 
 
 def test_missing_models_are_told_before_anything_is_read(tmp_path: Path) -> None:
@@ -288,18 +320,18 @@ def test_emilia_tars_of_mp3_become_shards(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(bundle, "UTTERANCES", 2)
     level = syllables(4.0, ((1.0, 2.5),))
     wave = 0.4 * level * np.sin(2 * np.pi * 200 * np.arange(len(level)) / RATE)
-    rows: dict[str, bytes] = {}
+    files: dict[str, bytes] = {}
     for number in range(3):
         name = f"EN_B00000_S0000{number % 2}_W00000{number}"
-        rows[f"{name}.mp3"] = mp3(wave)
-        rows[f"{name}.json"] = json.dumps({"id": name, "wav": f"{name}.mp3", "text": " Good morning.", "duration": 4.0,
+        files[f"{name}.mp3"] = mp3(wave)
+        files[f"{name}.json"] = json.dumps({"id": name, "wav": f"{name}.mp3", "text": " Good morning.", "duration": 4.0,
                                            "speaker": name[:-8], "language": "en", "dnsmos": 3.3}).encode()
-    rows["EN_B00000_S00002_W000003.mp3"] = b"ID3" + bytes(400)
-    rows["EN_B00000_S00002_W000003.json"] = rows["EN_B00000_S00000_W000000.json"]
-    rows["EN_B00000_S00003_W000004.mp3"] = mp3(wave)
+    files["EN_B00000_S00002_W000003.mp3"] = b"ID3" + bytes(400)
+    files["EN_B00000_S00002_W000003.json"] = files["EN_B00000_S00000_W000000.json"]
+    files["EN_B00000_S00003_W000004.mp3"] = mp3(wave)
     (tmp_path / "in").mkdir()
     with tarfile.open(tmp_path / "in" / "EN-B000000.tar", "w") as out:
-        for member, body in rows.items():
+        for member, body in files.items():
             info = tarfile.TarInfo(member)
             info.size = len(body)
             out.addfile(info, io.BytesIO(body))
@@ -314,7 +346,7 @@ def test_emilia_tars_of_mp3_become_shards(tmp_path: Path, monkeypatch: pytest.Mo
         count = min(len(loud), len(asked))
         lags = [np.corrcoef(loud[10 + lag:count - 10 + lag], asked[10:count - 10])[0, 1] for lag in range(-10, 11)]
         assert abs(int(np.argmax(lags)) - 10) <= 2 and max(lags) > 0.98  # within 5 ms
-    assert {r["file"].rpartition(":")[2]: r["reason"] for r in report(tmp_path)["rejections"]} == {
+    assert {r["file"].rpartition(":")[2]: r["reason"] for r in rows(tmp_path, "put_aside.jsonl")} == {
         "EN_B00000_S00002_W000003.mp3": "unreadable", "EN_B00000_S00003_W000004.mp3": "no transcript"}
     told = report(tmp_path)
     assert (told["recordings"], told["recordings_used"]) == (5, 3)
@@ -325,6 +357,107 @@ def test_emilia_tars_of_mp3_become_shards(tmp_path: Path, monkeypatch: pytest.Mo
     made: list[tuple[str, bool]] = []
     production.produce("speech", fake_options(tmp_path), tmp_path, report=lambda r, new: made.append((r.key, new)))
     assert [key for key, new in made if new] == ["EN-B000000+000002"] and len(made) == 3
+
+
+def small_files(folder: Path, count: int) -> None:
+    """A speaker's folders of sounds that nobody decodes, with their text."""
+    for number in range(count):
+        speaker = folder / f"s{number // 50:03d}"
+        speaker.mkdir(parents=True, exist_ok=True)
+        (speaker / f"{number:05d}.mp3").write_bytes(b"x")
+        (speaker / f"{number:05d}.txt").write_text("hello")
+
+
+def take_nothing(source: Source, cfg: IntakeConfig, models: object) -> Iterator[Sample]:
+    """A clip of a recording as if it had been heard: nine in ten; the tenth is put aside."""
+    if source.key.endswith("7"):
+        raise Rejected("no speech", "nothing is heard")
+    meta = {"speaker": source.speaker, "text": f"{source.key} " * 10, "measured": {"lufs": -23.0, "gain_db": 3.0}}
+    yield Sample(f"{source.key}-0000", {"wav": b"x", "json": json.dumps(meta).encode()}, 3.25)
+
+
+def test_small_files_are_made_and_kept_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(production, "take_speech", take_nothing)
+    small_files(tmp_path / "in", 600)
+    (tmp_path / "in" / "s000" / "00003.json").write_text('{"text": "hello", "speaker": "ann"}')
+    cfg = fake_options(tmp_path)
+    seen: list[str] = []
+
+    def run() -> list[tuple[str, int]]:
+        """(bundle, recordings) that were made, not kept."""
+        made: list[tuple[str, int]] = []
+        production.produce("speech", cfg, tmp_path,
+                           report=lambda r, new: made.append((r.key, r.recordings)) if new else None)
+        seen[:] = [c["key"] for c in rows(tmp_path, "clips.jsonl")]
+        return made
+
+    first = run()
+    assert len(first) < 20 and max(n for _, n in first) <= bundle.UTTERANCES and sum(n for _, n in first) == 600
+    assert len(list((tmp_path / "sources").iterdir())) == 2 * len(first)
+    assert seen == [f"s{n // 50:03d}-{n:05d}-0000" for n in range(600) if n % 10 != 7]
+    assert {c["speaker"] for c in rows(tmp_path, "clips.jsonl")} == {"ann", *(f"s{n:03d}" for n in range(12))}
+    assert run() == []
+    (tmp_path / "in" / "s005" / "00270.txt").write_text("another text")
+    assert len(run()) == 1
+    (tmp_path / "in" / "s005" / "00270a.mp3").write_bytes(b"x")
+    (tmp_path / "in" / "s006" / "00333.mp3").unlink()
+    again = run()
+    assert 1 <= len(again) <= 4 and "s005-00270a-0000" in seen and "s006-00333-0000" not in seen and len(seen) == 540
+    (tmp_path / "in" / "s005" / "long.mp3").write_bytes(bytes(file_bundle.SMALL_BYTES + 1))
+    assert run() == [("s005-long", 1)]
+
+
+def test_a_stop_in_a_bundle_costs_that_bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    heard: list[str] = []
+    limit = [250]
+
+    def take(source: Source, cfg: IntakeConfig, models: object) -> Iterator[Sample]:
+        if len(heard) == limit[0]:
+            raise KeyboardInterrupt
+        heard.append(source.key)
+        return take_nothing(source, cfg, models)
+
+    monkeypatch.setattr(production, "take_speech", take)
+    small_files(tmp_path / "in", 600)
+    with pytest.raises(KeyboardInterrupt):
+        production.produce("speech", fake_options(tmp_path), tmp_path)
+    kept = [json.loads(p.read_text()) for p in (tmp_path / "sources").glob("*.json")]
+    done = sum(r["recordings"] for r in kept)
+    assert 250 - bundle.UTTERANCES <= done < 250
+    limit[0] = -1
+    production.produce("speech", fake_options(tmp_path), tmp_path)
+    assert len(heard) == 250 + 600 - done and set(heard[250:]) == set(heard) - set(heard[:done])
+    clips = [c["key"] for c in rows(tmp_path, "clips.jsonl")]
+    assert len(clips) == len(set(clips)) == 540
+
+
+def test_memory_does_not_grow_with_the_recordings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(production, "take_speech", take_nothing)
+    monkeypatch.setattr(file_bundle, "UTTERANCES", 20)
+
+    def peak(name: str, count: int) -> int:
+        small_files(tmp_path / name, count)
+        cfg = fake_options(tmp_path, input=str(tmp_path / name), shard_clips=20)
+        tracemalloc.start()
+        try:  # what is not referred to any more goes at once, not when Python sees fit
+            production.produce("speech", cfg, tmp_path / f"{name}-out", report=clear, packed=clear)
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    def clear(*_: object) -> None:
+        gc.collect()
+
+    peak("warm", 20)
+    gc.collect()
+    gc.freeze()
+    try:
+        few = peak("few", 60)
+        # The lesser of two: a table of the interpreter's own may be enlarged meanwhile.
+        grown = min(peak(f"many{i}", 300) - few for i in range(2))
+    finally:
+        gc.unfreeze()
+    assert grown < 240 * 500  # bytes; records in memory would be 3,000 for each clip
 
 
 def test_speakers_are_held_out_where_there_are_enough() -> None:
@@ -339,17 +472,17 @@ def test_speakers_are_held_out_where_there_are_enough() -> None:
 
     def split(**options: Any) -> dict[str, set[str]]:
         sets: dict[str, set[str]] = {"train": set(), "val": set()}
-        for plan in plan_shards(records, "speech", 0.1, 7, **options):
-            sets["val" if "-val-" in plan.file else "train"] |= {key for _, key in plan.clips}
+        for plan in plan_shards(records, "speech", HoldOut.of(records, 0.1, **options), 7):
+            sets["val" if "-val-" in plan.file else "train"] |= {key for _, key, _ in plan.clips}
         assert not sets["train"] & sets["val"] and sets["train"] | sets["val"] == set(speaker)
         return sets
 
     apart = {name: {speaker[key] for key in keys} for name, keys in split(by_speaker=True).items()}
     assert apart["val"] and not apart["val"] & apart["train"]
-    mixed = {name: {speaker[key] for key in keys} for name, keys in split().items()}
+    mixed = {name: {speaker[key] for key in keys} for name, keys in split(by_speaker=False).items()}
     assert mixed["val"] & mixed["train"]
     few = [record(0)]  # two speakers: one of them would be half of all
-    assert plan_shards(few, "speech", 0.1, 7, True) == plan_shards(few, "speech", 0.1, 7)
+    assert not HoldOut.of(few, 0.1, by_speaker=True).by_speaker
 
 
 def speech_run(folder: Path) -> list[str]:
@@ -371,6 +504,8 @@ def test_sound_alone_is_encoded_where_no_pictures_are_asked_for(tmp_path: Path, 
     assert main(["stage=encode", *line, "codec.video.kind=none"]) == 0
     index = json.loads((tmp_path / "own" / "encode" / "latents" / "train" / "shards.json").read_text())
     assert index["video"] is None and index["audio_channels"] > 0 and index["shards"][0]["clips"] == 2
+    assert main(["stage=inspect", *line, "codec.video.kind=none", "inspect.items=1"]) == 0
+    assert "sound alone" in (tmp_path / "own" / "inspect" / "index.html").read_text()
 
 
 @pytest.mark.slow
@@ -383,11 +518,14 @@ def test_the_orchestrator_trains_on_sound_alone(tmp_path: Path) -> None:
 
 
 def test_recordings_stay_where_they_were_put_when_others_come() -> None:
+    def held(names: list[str], share: float) -> set[str]:
+        out = HoldOut(names, share)
+        return {n for n in names if n in out}
+
     some = [f"clip{i}" for i in range(200)]
-    held = validation_keys(some, 0.1)
-    assert 5 < len(held) < 40 and held == {k for k in validation_keys([*some, "new"], 0.1) if k != "new"}
-    assert len(validation_keys(["a", "b"], 0.001)) == 1 and not validation_keys(["a"], 0.001)
-    assert not validation_keys(some, 0.0)
+    chosen = held(some, 0.1)
+    assert 5 < len(chosen) < 40 and chosen == held([*some, "new"], 0.1) - {"new"}
+    assert len(held(["a", "b", "a"], 0.001)) == 1 and not held(["a", "a"], 0.001) and not held(some, 0.0)
 
 
 def test_the_stage_makes_shards_that_encode_takes(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

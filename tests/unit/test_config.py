@@ -43,6 +43,13 @@ def conf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+def test_a_brace_list_that_the_shell_wrote_out_is_told() -> None:
+    files = [f"data.shards=/data/a-{n:03d}.tar" for n in range(4)]
+    (problem,) = parse(["preset=tiny", *files]).problems
+    assert "a-000.tar and as /data/a-001.tar" in problem and "put quotes around it" in problem
+    assert parse(["data.shards=/data/a.tar", "data.shards=/other/b.tar", "seed=1", "seed=2"]).problems == []
+
+
 def test_overrides_beat_groups_beat_presets_beat_defaults(conf: Path) -> None:
     (conf / "preset" / "base.yaml").write_text("denoiser: {layers: 7, width: 64, heads: 2}\nseed: 3\n")
     (conf / "preset" / "mine.yaml").write_text("extends: base\ndenoiser: {layers: 8}\n")

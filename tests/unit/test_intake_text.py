@@ -5,12 +5,15 @@ from __future__ import annotations
 import io
 import json
 import math
+import os
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from datamodules.intake.containers import probe
 from datamodules.intake.cutting import CutRules, plan_clips, words_within
 from datamodules.intake.hearing import unwritten, without
 from datamodules.intake.listing import list_sources
@@ -75,7 +78,8 @@ def test_layouts_give_texts_and_speakers(tmp_path: Path) -> None:
     (tmp_path / "LibriSpeech/test/84/121/84-121.trans.txt").write_text("84-121-0000 GO DO YOU HEAR\n")
     (tmp_path / "EN/a_1.json").write_text(json.dumps({"id": "a_1", "text": "Hi.", "speaker": "EN_S7", "wav": "a.mp3"}))
     (tmp_path / "plain/b.txt").write_text("hello")
-    found = {s.path.name: s for s in list_sources("speech", str(tmp_path))}
+    (bundle,) = list_sources("speech", str(tmp_path))
+    found = {s.path.name: s for s in bundle.sources()}
     assert (found["LJ001-0001.wav"].text, found["LJ001-0001.wav"].speaker) == ("In seventeen eighty-nine.", "lj")
     assert (found["84-121-0000.flac"].text, found["84-121-0000.flac"].speaker) == ("GO DO YOU HEAR", "libri-84")
     assert found["a_1.mp3"].speaker == "EN_S7" and found["a_1.mp3"].transcript == tmp_path / "EN/a_1.json"
@@ -127,9 +131,9 @@ def test_a_tar_and_what_was_unpacked_beside_it_are_different_recordings(tmp_path
     for name in ("shard.tar", "a.tar", "a-b.tar"):
         with tarfile.open(tmp_path / name, "w") as out:
             out.addfile(tarfile.TarInfo("c.mp3" if name == "a-b.tar" else "b-c.mp3"))
-    found = list_sources("speech", str(tmp_path))
+    found = list(list_sources("speech", str(tmp_path)))
     clips = [one.key for s in found for one in s.sources()]
-    assert len({s.key for s in found}) == len(found) == 5 and len(set(clips)) == len(clips) == 5
+    assert len({s.key for s in found}) == len(found) == 4 and len(set(clips)) == len(clips) == 5
 
 
 def test_grid_as_published_and_by_its_names(tmp_path: Path) -> None:
@@ -149,6 +153,41 @@ def test_keys_are_unique_short_and_without_dots(tmp_path: Path) -> None:
     assert all("." not in k and "/" not in k and len(k) <= 80 for k in keys)
     touch(tmp_path, "zz.mp4")
     assert set(keys) < {s.key for s in list_sources("videos", str(tmp_path))}
+
+
+def test_links_are_followed_and_what_cannot_be_listed_is_a_recording(tmp_path: Path,
+                                                                     monkeypatch: pytest.MonkeyPatch) -> None:
+    touch(tmp_path, "in/b/x.mp4", "elsewhere/y.mp4", "in/closed/z.mp4")
+    (tmp_path / "in" / "a").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "in" / "b" / "back").symlink_to(tmp_path / "in")
+    (tmp_path / "in" / "b" / "gone.mp4").symlink_to(tmp_path / "nowhere.mp4")
+    scandir = os.scandir
+
+    def closed(path: Any) -> Any:
+        if str(path).endswith("closed"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", closed)
+    found = [s.path.relative_to(tmp_path / "in") for s in list_sources("videos", str(tmp_path / "in"))]
+    assert [str(p) for p in found] == ["a/y.mp4", "b/x.mp4", "closed"]
+    with pytest.raises(Rejected, match="unreadable"):
+        probe(tmp_path / "in" / "closed")
+
+
+def test_names_that_are_no_text_have_keys(tmp_path: Path) -> None:
+    name = os.fsdecode(b"caf\xe9")
+    touch(tmp_path, f"{name}.wav", f"{name * 30}.wav", "caf-.wav")
+    (bundle,) = list_sources("speech", str(tmp_path))
+    keys = [s.key for s in bundle.sources()]
+    assert len(set(keys)) == 3 and all(k.isascii() for k in keys) and bundle.fingerprint()
+
+
+def test_a_table_of_texts_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    touch(tmp_path, "wavs/LJ001-0001.wav")
+    (tmp_path / "metadata.csv").write_bytes(b"LJ001-0001|caf\xe9\n")
+    with pytest.raises(DataError, match=r"metadata.csv cannot be read .*UTF-8"):
+        list_sources("speech", str(tmp_path))
 
 
 def test_no_input_is_told(tmp_path: Path) -> None:

@@ -65,3 +65,15 @@ def test_alignment_finds_the_words_in_time(spoken):
         assert words is not None and [w.text for w in words] == text.split()
         gaps += [abs(w.end - end) for w, (_, end) in zip(words, times, strict=True)]
     assert sorted(gaps)[len(gaps) // 2] < 0.08
+
+
+def test_times_do_not_depend_on_what_was_aligned_before(spoken):
+    texts = [*GRID, *FREE]
+
+    def times(aligner, text):
+        return [(w.start, w.end) for w in aligner.align(spoken[text][0], text.split())]
+
+    alone = [times(PocketsphinxAligner(), t) for t in texts[:3]]
+    aligner = PocketsphinxAligner()
+    backwards = [times(aligner, t) for t in reversed(texts)][::-1]
+    assert backwards[:3] == alone and [times(aligner, t) for t in texts] == backwards

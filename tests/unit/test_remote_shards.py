@@ -170,6 +170,8 @@ def test_commands(tmp_path):
     assert (tmp_path / "got").read_bytes() == b"x" * 5000
     with pytest.raises(StorageError, match="the command ended with code 3"):
         fetch("pipe:echo half; exit 3", tmp_path / "got", retries=AT_ONCE)
+    with pytest.raises(GoneError, match="no such command"):
+        fetch("pipe:no-such-command-anywhere a-train-000.tar", tmp_path / "got")
     with pytest.raises(StorageError, match="the command wrote nothing for 0.1 s"):
         fetch("pipe:tail -f /dev/null", tmp_path / "got", retries=Retries(times=1, silence_s=0.1))
 
@@ -197,6 +199,18 @@ def test_s3_through_fsspec_or_what_to_install(tmp_path):
         fetch("s3://bucket/b.tar", tmp_path / "got")
 
 
+def test_s3_without_credentials_ends_at_once(monkeypatch, tmp_path):
+    class NoCredentialsError(Exception):
+        """As botocore's."""
+
+    def refuse(*_: object) -> None:
+        raise NoCredentialsError("Unable to locate credentials")
+
+    monkeypatch.setattr(fsspec, "open", refuse)
+    with pytest.raises(GoneError, match=r"s3://bucket/a.tar: Unable to locate credentials; give credentials"):
+        fetch("s3://bucket/a.tar", tmp_path / "got")
+
+
 def test_names_of_addresses(storage, monkeypatch, tmp_path):
     monkeypatch.setenv("STREAMCHAR_CACHE", str(tmp_path / "cache"))
     found = expand_shards(f"{storage.address}/x-{{train,val}}-{{000..001}}.tar?token=1")
@@ -209,6 +223,8 @@ def test_names_of_addresses(storage, monkeypatch, tmp_path):
         f"{storage.address}/x-train-{i}.tar" for i in range(3)]
     with pytest.raises(DataError, match="cannot be listed; write a brace list"):
         expand_shards(f"{storage.address}/x-*.tar")
+    with pytest.raises(DataError, match=r"gs:// is not read; .*pipe:"):
+        expand_shards("gs://bucket/x-{000..001}.tar")
 
 
 def test_raw_shards_are_read_from_there(storage, monkeypatch, tmp_path):
