@@ -23,6 +23,15 @@ def parts(optimizer: Any) -> tuple[torch.optim.Optimizer, ...]:
     return (optimizer.muon, optimizer.adamw) if isinstance(optimizer, MuonWithAdamW) else (optimizer,)
 
 
+def forget_state(optimizer: Any) -> None:
+    """Free what an optimiser remembers of its steps."""
+    if hasattr(optimizer, "forget_state"):  # an engine of DeepSpeed
+        optimizer.forget_state()
+        return
+    for part in parts(optimizer):
+        part.state.clear()
+
+
 def named_state(optimizer: Any, names: Mapping[Tensor, str], keep: bool) -> State:
     """``{parameter: {"exp_avg": ..., "step": ...}}``; a collective where parameters are sharded.
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from lightning_modules.config import OptimizerConfig, StageConfig
 from lightning_modules.figures import merged, read
-from lightning_modules.optimizer_state import load_named_state, named_state, parts
+from lightning_modules.optimizer_state import forget_state, load_named_state, named_state, parts
 from lightning_modules.optimizers import (
     build_optimizer,
     clipped_norm,
@@ -151,8 +151,7 @@ class StageModule(L.LightningModule):
 
     def forget_optimizer(self, role: str) -> None:
         """Free the optimiser state of a role that has done all its updates; later checkpoints do without it."""
-        for part in parts(self.role_optimizer(role).optimizer):
-            part.state.clear()
+        forget_state(self.role_optimizer(role).optimizer)
 
     def trained_parameters(self, role: str) -> Iterator[Tensor]:
         """Parameters that the role's optimiser moves."""

@@ -123,7 +123,8 @@ def strategy_of(cfg: TrainerConfig, world: int, accelerator: str) -> Strategy:
         compute = torch.bfloat16 if precision_of(cfg, accelerator) == "bf16-mixed" else None
         return Fsdp2(backend, cfg.shard_ranks, compute, "shard" if cfg.frozen == "auto" else cfg.frozen)
     if cfg.strategy == "deepspeed":
-        return ZeroEngines(backend, cfg.zero_stage, "replicate" if cfg.frozen == "auto" else cfg.frozen)
+        return ZeroEngines(backend, cfg.zero_stage, "replicate" if cfg.frozen == "auto" else cfg.frozen,
+                           cfg.activations == "selective")
     # The roles of the two-optimiser stages are not all part of every step's graph.
     return Replicated(find_unused_parameters=True, process_group_backend=backend)
 

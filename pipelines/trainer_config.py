@@ -82,9 +82,6 @@ class TrainerConfig:
                          "use ddp or auto")
         if self.frozen != "auto" and self.strategy not in ("fsdp2", "deepspeed"):
             found.append(f"{where}.frozen={self.frozen} needs strategy=fsdp2 or deepspeed, got {self.strategy}")
-        if self.activations != "keep" and self.strategy == "deepspeed" and self.zero_stage == 3:
-            found.append(f"{where}.activations={self.activations} does not go with zero_stage=3: its gradients come "
-                         "out slightly different; use zero_stage=2 or strategy=fsdp2")
         if self.shard_ranks and self.strategy != "fsdp2":
             found.append(f"{where}.shard_ranks={self.shard_ranks} needs strategy=fsdp2, got {self.strategy}")
         for key in ("max_steps", "max_minutes", "hang_minutes", "devices", "nodes", "val_every", "val_batches",

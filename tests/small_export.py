@@ -17,8 +17,8 @@ from streamchar.rollout.character import Character
 from tests import tiny_models as tiny
 
 
-def export(root: Path, stage: str) -> Character:
-    """Export a training stage of ``root/run`` and load the result.
+def export(root: Path, stage: str, *settings: str) -> Character:
+    """Export a training stage of ``root/run``, with ``settings`` of the command line, and load the result.
 
     A character also needs what other stages made: codecs, and beside students (or an orchestrator alone) a teacher's
     stage, which is stood in for by tiny models. An orchestrator is exported with that teacher.
@@ -28,12 +28,12 @@ def export(root: Path, stage: str) -> Character:
     for name, codec in (("video", codecs.video), ("audio", codecs.audio)):
         save_codec(codec, run / "encode" / "codecs" / name)
     if stage != "teacher":
-        _stand_in(run / "teacher" / "checkpoints")
+        stand_in(root)
     source = "teacher" if stage == "orchestrator" else stage
     # At rate 0 a teacher's stage has left the orchestrator as the stage before it made it.
     rate = 0 if stage == "orchestrator" else 1
     code = main(["stage=export", f"root={root}", "name=run", f"from={source}", f"out={out}",
-                 "callbacks.tracking.kind=off", f"teacher.orchestrator_lr_scale={rate}", *sizes()])
+                 "callbacks.tracking.kind=off", f"teacher.orchestrator_lr_scale={rate}", *sizes(), *settings])
     assert code == 0, f"stage=export from={source} ended with exit code {code}"
     return from_pretrained(out)
 
@@ -59,8 +59,11 @@ def small_codecs() -> Codecs:
                                   AudioCodecConfig(channels=tiny.AUDIO, iterations=2)), clips)
 
 
-def _stand_in(checkpoints: Path) -> None:
-    """A checkpoint of a teacher's stage that has not learnt anything."""
+def stand_in(root: Path) -> None:
+    """A checkpoint of a teacher's stage that has not learnt anything, where ``root/run`` has none yet."""
+    checkpoints = root / "run" / "teacher" / "checkpoints"
+    if checkpoints.exists():
+        return
     who = tiny.character()
     roles = {"teacher": who.denoiser, "orchestrator": who.orchestrator}
     weights = {f"{role}.{name}": value for role, model in roles.items() for name, value in model.state_dict().items()}

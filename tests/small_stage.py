@@ -38,7 +38,9 @@ from lightning_modules.rollout_module import RolloutModule
 from lightning_modules.stage_module import StageModule
 from lightning_modules.teacher_module import TeacherModule
 from pipelines.fitting import Fit, fit
-from pipelines.resume import find_start
+from pipelines.resume import find_start, made_by
+from pipelines.run_directory import RunDirectory
+from pipelines.strategies import zero
 from pipelines.trainer_config import TrainerConfig
 from streamchar.denoiser.adapter_config import AdapterConfig
 from streamchar.denoiser.adapters import adapted
@@ -52,8 +54,10 @@ STRATEGIES = {
     "single": ["strategy=single", "devices=1", "pairs=2"], "ddp": ["strategy=ddp"], "fsdp2": ["strategy=fsdp2"],
     "hsdp": ["strategy=fsdp2", "shard_ranks=1"], "fsdp2-offload": ["strategy=fsdp2", "frozen=offload"],
     "zero-1": ["strategy=deepspeed", "zero_stage=1"], "zero-2": ["strategy=deepspeed", "zero_stage=2"],
-    "zero-3": ["strategy=deepspeed", "zero_stage=3", "frozen=shard"]}
-"""Options of every strategy on two processes; ``single`` has the samples of both in its batches."""
+    "zero-3": ["strategy=deepspeed", "zero_stage=3", "frozen=shard",
+               "whole_below=500"]}
+"""Options of every strategy on two processes; ``single`` has the samples of both in its batches. ``whole_below``:
+ZeRO-3 takes matrices of tiny models apart too."""
 WORDS = [["bin", "red", "at", "c", "nine", "now"] * 4, ["set", "blue"] * 8]
 PER_RANK = 2
 
@@ -169,15 +173,16 @@ class AveragedAnswers(StepLogger):
 
 
 def build(stage: str, steps: int, kind: str, roles: str = "full", denoisers: list[Denoiser] | None = None,
-          guidance: float = 1.0, start: int = 0) -> StageModule:
+          guidance: float = 1.0, start: int = 0, clip: float = 10.0) -> StageModule:
     """The stage's module around tiny models.
 
     Args:
         denoisers: student, teacher and critic in place of equal ones.
         guidance: of the condition that the student hears.
         start: iterations of the student's start on the teacher's trajectories.
+        clip: largest gradient norm of every role.
     """
-    character, rate = tiny.character(), OptimizerConfig(kind=kind, lr=1e-3)
+    character, rate = tiny.character(), OptimizerConfig(kind=kind, lr=1e-3, clip=clip)
     character.diffusion.few_step_guidance = guidance
     if stage == "orchestrator":
         return OrchestratorModule(character.orchestrator, OrchestratorStage(steps=steps, optimizer=rate),
@@ -190,8 +195,8 @@ def build(stage: str, steps: int, kind: str, roles: str = "full", denoisers: lis
     student, teacher, critic = denoisers or (student, teacher, critic)
     character = replace(character, denoiser=student)
     common = {"steps": steps, "roles": roles, "lora": LORA, "critic": rate, "critic_per_generator": 2,
-              "generator": OptimizerConfig(lr=1e-3, betas=[0.0, 0.999]), "generator_from": start,
-              "trajectory": TrajectoryConfig(steps=start, teacher_steps=3, optimizer=OptimizerConfig(lr=1e-3))}
+              "generator": OptimizerConfig(lr=1e-3, betas=[0.0, 0.999], clip=clip), "generator_from": start,
+              "trajectory": TrajectoryConfig(start, 3, optimizer=OptimizerConfig(lr=2e-3, clip=clip))}
     if stage == "dmd":
         return DmdModule(character, teacher, critic, DmdStage(**common), 0)
     return RolloutModule(character, teacher, critic, RolloutStage(
@@ -201,17 +206,19 @@ def build(stage: str, steps: int, kind: str, roles: str = "full", denoisers: lis
 def train(root: Path, stage: str, steps: int, kind: str = "adamw", loggers: Sequence[StepLogger] = (),
           pairs: int = 1, roles: str = "full", made: dict[str, Any] | None = None,
           denoisers: list[Denoiser] | None = None, accumulate: int = 1, guidance: float = 1.0, start: int = 0,
-          poison: int | None = None, **trainer: Any) -> bool:
+          clip: float = 10.0, poison: int | None = None, **trainer: Any) -> bool:
     """Train ``root/run/STAGE`` to ``steps`` or go on with it; whether it is complete."""
     folder = root / "run" / stage
     folder.mkdir(parents=True, exist_ok=True)
     cfg = TrainerConfig(**{"log_every": 1, "val_every": 4, "ckpt_every": 2, "accelerator": "cpu", "threads": 1,
                            **trainer})
+    if made is None and (folder.parent / "teacher" / "checkpoints").exists() and stage != "teacher":
+        made = {"made.teacher": made_by(RunDirectory(root, "run"), "teacher")}
     settings = {"seed": 0} | (made or {})
     begin = find_start(folder / "checkpoints", cfg.resume, settings)
     callbacks = CallbackConfig(TrackingConfig("off", "", finish_s=60), pointer=False, samples_every=0, probe_every=0)
     job = Fit(stage, folder, steps, cfg, callbacks, (0.5, 0), begin, {"settings": settings, "config": "seed: 0\n"})
-    module = build(stage, 8, kind, roles, denoisers, guidance, start)
+    module = build(stage, 8, kind, roles, denoisers, guidance, start, clip)
     module.stage.accumulate = accumulate
     return fit(job, module, SmallData(stage, pairs, poison), loggers)
 
@@ -223,6 +230,7 @@ def main(arguments: Sequence[str]) -> None:
     values = {k: v if k in words else json.loads(v) for k, v in pairs.items()}
     if values.pop("products", None) == "float32":  # Muon's, as on a processor without bfloat16
         optimizers.fast_bfloat16 = lambda device: False
+    zero.SMALL = values.pop("whole_below", zero.SMALL)
     root, stage = Path(arguments[0]), arguments[1]
     root.mkdir(parents=True, exist_ok=True)
     complete = train(root, stage, int(values.pop("steps")), loggers=[AveragedAnswers(root / "answers.pt")], **values)

@@ -126,13 +126,12 @@ def _deepspeed(cfg: RunConfig) -> list[str]:
     found = []
     for stage in [s for s in TRAINING if cfg.stage in (s, "all")]:
         options = getattr(cfg.stages, stage)
-        for name in [n for n in ("optimizer", "generator", "critic") if hasattr(options, n)]:
-            if getattr(options, name).kind != "adamw":
-                found.append(f"trainer.strategy=deepspeed trains with adamw: set stages.{stage}.{name}.kind=adamw (and "
-                             "a learning rate for it), or use strategy=fsdp2 or ddp")
+        trained = {n: getattr(options, n) for n in ("optimizer", "generator", "critic") if hasattr(options, n)}
         if hasattr(options, "trajectory") and options.trajectory.steps:
-            found.append(f"trainer.strategy=deepspeed has one engine per trained role, but stages.{stage}.trajectory "
-                         f"trains the student a second way: set stages.{stage}.trajectory.steps=0, or use fsdp2 or ddp")
+            trained["trajectory.optimizer"] = options.trajectory.optimizer
+        for name in [n for n, own in trained.items() if own.kind != "adamw"]:
+            found.append(f"trainer.strategy=deepspeed trains with adamw: set stages.{stage}.{name}.kind=adamw (and a "
+                         "learning rate for it), or use strategy=fsdp2 or ddp")
     return found
 
 
@@ -142,13 +141,11 @@ def _roles(cfg: RunConfig) -> list[str]:
     for stage in [s for s in ("dmd", "rollout") if cfg.stage in (s, "all", "")]:
         if getattr(stages, stage).roles != "lora":
             continue
-        if cfg.trainer.strategy == "deepspeed":
-            found.append(f"stages.{stage}.roles=lora shares the teacher's weights between roles, but "
-                         "trainer.strategy=deepspeed has an engine with weights of its own for each: use fsdp2 or ddp, "
-                         f"or stages.{stage}.roles=full")
-        if cfg.trainer.strategy == "fsdp2" and cfg.trainer.frozen not in ("auto", "shard"):
+        places = {"fsdp2": ("auto", "shard"), "deepspeed": ("auto", "replicate")}.get(cfg.trainer.strategy, ("auto",))
+        if cfg.trainer.frozen not in places:
             found.append(f"stages.{stage}.roles=lora lays adapters on the teacher's weights, which must lie where the "
-                         f"roles' do: leave trainer.frozen={cfg.trainer.frozen} out, or use stages.{stage}.roles=full")
+                         "roles' do (shared out by fsdp2, whole on every rank with deepspeed): leave "
+                         f"trainer.frozen={cfg.trainer.frozen} out, or use stages.{stage}.roles=full")
         if cfg.student.resized(cfg.denoiser) or cfg.student.weights:
             found.append(f"stages.{stage}.roles=lora lays adapters on the teacher's own weights, but student.* asks "
                          f"for another student: use stages.{stage}.roles=full, or leave student.* out")

@@ -9,7 +9,7 @@ from pipelines.config.schema import RunConfig
 from pipelines.dry_run.memory import FP32, World
 from pipelines.dry_run.roles import Role, with_channels
 from streamchar.denoiser.activation_bytes import Kept, cache_bytes, kept_bytes
-from streamchar.orchestrator.size import block_bytes, prefix_bytes
+from streamchar.orchestrator.size import block_bytes, pair_bytes, prefix_bytes
 
 
 def narrow(cfg: RunConfig) -> int:
@@ -37,9 +37,9 @@ def activation_bytes(cfg: RunConfig, shape: Geometry, stage: str, role: Role) ->
         if not role.trained:
             return Kept(0, 0)
         at = cfg.orchestrator, shape.clock, cfg.window, n, mode
-        # the block at the drawn noise level and, for the pointer, at t = 0
-        kept = count * (prefix_bytes(*at) + 2 * block_bytes(*at))
-        return Kept(kept, kept)
+        # The block at the drawn noise level and, for the pointer, at t = 0; one of them has all gradients made.
+        prefix, block = prefix_bytes(*at), block_bytes(*at)
+        return Kept(count * (prefix + 2 * block), count * (prefix + block + pair_bytes(*at[:-1])))
     denoiser = with_channels(cfg, shape)
     sizes = cfg.student.of(denoiser) if role.model == "student" else denoiser
     at_all = sizes, shape.clock, cfg.window, shape.grid, n
@@ -54,7 +54,7 @@ def copy_bytes(cfg: RunConfig, role: Role, model: torch.nn.Module, where: World)
     pass that is kept), or the blocks that FSDP2 gathers, two at a time, with one block's whole gradients."""
     if role.average:
         return 0
-    if where.sharding == "fsdp2" or (where.sharding == "ZeRO-3" and role.trained):
+    if where.sharding == "fsdp2" or (where.sharding == "ZeRO-3" and role.trained and not role.rank):
         gathered = 2 * narrow(cfg) * _largest_block(model)
         if not role.trained:
             return gathered

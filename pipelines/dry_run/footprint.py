@@ -8,7 +8,7 @@ import torch
 
 from pipelines.config.geometry import Geometry, geometry
 from pipelines.config.schema import RunConfig
-from pipelines.dry_run.activations import activation_bytes, copy_bytes
+from pipelines.dry_run.activations import activation_bytes, copy_bytes, narrow
 from pipelines.dry_run.memory import World, bytes_per_rank, world
 from pipelines.dry_run.roles import Role, build_on_meta, roles
 
@@ -16,7 +16,9 @@ from pipelines.dry_run.roles import Role, build_on_meta, roles
 @dataclass(frozen=True)
 class RoleBytes:
     """One role's bytes on a rank. copies: weights in bf16 that last for a step; activations: of a micro-batch,
-    and ``late`` what is left of them when a backward pass has made all gradients of weights."""
+    and ``late`` what is left of them when the backward pass of its last part (a denoiser's step, an orchestrator's
+    block) is done. unreduced: gradients of the weights, which the earlier parts use too: they wait for one another,
+    whole and in the type of products, before they are added to ``gradients`` or shared out."""
 
     role: Role
     weights: int
@@ -25,6 +27,7 @@ class RoleBytes:
     copies: int
     activations: int
     late: int
+    unreduced: int
 
     @property
     def lasting(self) -> int:
@@ -60,29 +63,31 @@ def _role_bytes(cfg: RunConfig, shape: Geometry, stage: str, role: Role, model: 
                 where: World) -> RoleBytes:
     lasting = bytes_per_rank(role, model, where.shard_ranks, where.sharding, cfg.trainer.frozen)
     if not hasattr(cfg.stages, stage):
-        return RoleBytes(role, *lasting, 0, 0, 0)
+        return RoleBytes(role, *lasting, 0, 0, 0, 0)
     kept = activation_bytes(cfg, shape, stage, role)
-    return RoleBytes(role, *lasting, copy_bytes(cfg, role, model, where), kept.whole, kept.late)
+    unreduced = narrow(cfg) * sum(size for _, size, _ in role.parameters(model)) if role.trained else 0
+    return RoleBytes(role, *lasting, copy_bytes(cfg, role, model, where), kept.whole, kept.late, unreduced)
 
 
 def _moments(cfg: RunConfig, stage: str, found: dict[str, RoleBytes], where: World) -> dict[str, int]:
-    """Bytes beside what is always there. While a backward pass goes on, activations go as gradients come."""
+    """Bytes beside what is always there."""
     trained = [r for r in found.values() if r.role.trained]
     own = {r.role.name: r.gradients // (2 if where.sharding == "ddp" else 1) for r in trained}
     held = sum(own.values())
     # AdamW takes the roots of all second moments at once; Muon and ZeRO go piece by piece.
     roots = max(r.optimizer // 2 if r.role.optimizer == "adamw" and not where.sharding.startswith("ZeRO") else 0
                 for r in trained)
-    step = {"optimiser's step": held + roots}
     options = getattr(cfg.stages, stage)
-    if stage in ("orchestrator", "teacher"):
-        kept, late = sum(r.activations for r in trained), sum(r.late for r in trained)
-        before = held if options.accumulate > 1 else 0
-        return step | {f"{stage}'s backward": max(before + kept, held + late)}
-    student, critic = found["student"], found["critic"]
     parts = options.accumulate > 1 or (stage == "rollout" and options.every_chunk)
-    before = held if parts else 0
-    return step | {
-        "student's backward": max(before + student.activations + found["teacher"].activations,
-                                  (before or own["student"]) + student.late),
-        "critic's backward": max((before or own["student"]) + critic.activations, held + critic.late)}
+    before = dict.fromkeys(own, held) if parts else {"student": 0, "critic": own.get("student", 0)}
+    backward = {}
+    for names in (["student"], ["critic"]) if "critic" in own else (list(own),):
+        moment, reached = f"{stage if len(names) > 1 else names[0]}'s backward", before.get(names[0], 0)
+        scored = found["teacher"].activations if names == ["student"] else 0
+        most = reached + scored + sum(found[n].activations for n in names)
+        for i, name in enumerate(names):
+            rest = sum(found[n].activations for n in names[i + 1:])
+            most = max(most, reached + found[name].unreduced + found[name].late + rest)
+            reached += 0 if parts else own[name]
+        backward[moment] = most
+    return {"optimiser's step": held + roots} | backward

@@ -1,15 +1,14 @@
-"""``strategy=deepspeed``: DeepSpeed's ZeRO 1, 2 or 3, with one engine per trained role.
+"""``strategy=deepspeed``: DeepSpeed's ZeRO 1, 2 or 3, with one engine per trained model.
 
 Lightning's own DeepSpeedStrategy takes one optimiser and refuses a CPU. Here modules stay as they are and are called as
-they are; an engine only owns a role's gradients, float32 master weights and optimiser states. Gradients are clipped and
-looked at by the module's ``step_role`` like in any other strategy, so an engine's part is asked for by hand: reduce,
-norm, step. Computation in bf16 is autocast, as with ddp.
+they are; an engine only owns a model's gradients, float32 master weights and optimiser states. The module's
+``step_role`` looks at gradients and clips them as under any other strategy, so an engine's part is asked for by hand:
+reduce, norm, step. Computation in bf16 is autocast, as with ddp.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 import lightning as L
@@ -18,147 +17,33 @@ from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor, nn
 
 from lightning_modules.stage_module import StageModule
+from pipelines.strategies.engine_optimizer import Engine, EngineOptimizer
 from pipelines.strategies.fsdp2 import sharding_mesh
 from pipelines.strategies.stored_whole import StoredWhole
-from streamchar.distributed.full_state import shape_of
 from streamchar.distributed.sharding import Sharding
 
 SMALL = 100_000
 """ZeRO-3 keeps parameters of fewer elements whole: learned nulls and tables are used outside of ``forward``."""
 
 
-class EngineOptimizer:
-    """One role's engine behind an optimiser's interface.
-
-    Args:
-        engine: of DeepSpeed, with ``managed_gradient_accumulation`` off: ``backward`` only adds gradients up.
-    """
-
-    def __init__(self, engine: Any, stage: int) -> None:
-        self.engine, self.zero, self.stage = engine, engine.optimizer, stage
-        self._set_steps(0)
-        self.defaults: dict[str, Any] = {}
-        self.state: dict[Tensor, Any] = {}
-        self._drop = False
-
-    @property
-    def param_groups(self) -> list[dict[str, Any]]:
-        return self.zero.param_groups
-
-    def gradient_norm(self, limit: float) -> Tensor:
-        """Reduce this iteration's gradients over the ranks; their norm, which the next step clips to ``limit``."""
-        from deepspeed.runtime.utils import combine_grad_norm_groups
-
-        self.engine._running_engine_step = True
-        if self.stage > 1:
-            self.zero.finalize_gradient_accumulation_boundary()
-        else:
-            self.engine.allreduce_gradients()
-        norm = (combine_grad_norm_groups(self.zero._get_norm_groups()) if self.stage == 3
-                else self.zero.scaled_global_norm())
-        self.zero.clip_grad = limit
-        # DeepSpeed masks norms that are not finite as -1.
-        return torch.where(torch.as_tensor(norm) < 0, float("nan"), torch.as_tensor(norm))
-
-    def drop_gradients(self) -> None:
-        """Make the next step do nothing."""
-        self._drop = True
-
-    def step(self, closure: Callable[[], Any] | None = None) -> None:
-        if closure is not None:
-            closure()
-        if not self._drop:
-            self.zero.step()
-        self._drop = False
-        self.zero.zero_grad()
-        self.engine._running_engine_step = False
-
-    def zero_grad(self, set_to_none: bool = True) -> None:
-        self.zero.zero_grad()
-
-    def state_dict(self) -> dict[str, Any]:
-        return {}
-
-    # Whole states by name, as every strategy stores them
-
-    def named_state(self, names: Mapping[Tensor, str], keep: bool) -> dict[str, dict[str, Tensor]]:
-        from deepspeed.utils import safe_get_full_optimizer_state
-
-        found, steps = {}, self._steps()
-        for parameter in self._parameters():
-            values = {k: safe_get_full_optimizer_state(parameter, k) for k in ("exp_avg", "exp_avg_sq")}
-            if keep and steps:
-                found[names[parameter]] = {"step": torch.tensor(float(steps)),
-                                           **{k: v.detach().cpu() for k, v in values.items()}}
-        return found
-
-    def load_named_state(self, names: Mapping[Tensor, str], state: dict[str, dict[str, Tensor]]) -> None:
-        steps = {float(given["step"]) for given in state.values()}
-        self._set_steps(max(steps, default=0.0))
-        for parameter in self._parameters():
-            given = state.get(names[parameter], {})
-            for key in ("exp_avg", "exp_avg_sq"):
-                value = given.get(key, torch.zeros(shape_of(parameter)))
-                self._set_state(parameter, value.to(parameter.device), key)
-
-    def _set_state(self, parameter: nn.Parameter, value: Tensor, key: str) -> None:
-        """One whole state to this rank's part of it."""
-        from deepspeed.utils import safe_set_full_optimizer_state
-
-        if self.stage < 3:
-            safe_set_full_optimizer_state(parameter, value, key)
-            return
-        # DeepSpeed reads a rank's part beyond the end of what does not divide by the ranks: parts are padded there.
-        part, _ = self.zero._get_fp32_opt_state_partition(parameter, False, optim_state_key=key)
-        begin = self.zero._get_param_partition_rank(parameter) * part.numel()
-        given = value.flatten()[begin:begin + part.numel()]
-        part.data.zero_()
-        part.data[:given.numel()].copy_(given)
-
-    def _parameters(self) -> list[nn.Parameter]:
-        return [p for p in self.engine.module.parameters() if p.requires_grad]
-
-    def _states(self) -> list[dict[str, Any]]:
-        """State of every flat piece of float32 weights on this rank; what no step has made yet begins at zero."""
-        three = self.stage == 3
-        pieces = self.zero.fp32_partitioned_groups_flat if three else self.zero.single_partition_of_fp32_groups
-        states = self.zero.optimizer.state
-        for piece in pieces:
-            if "step" not in states[piece]:
-                fused = self.zero.optimizer.param_groups[0].get("fused")
-                states[piece] = {"step": torch.zeros((), device=piece.device if fused else None),
-                                 "exp_avg": torch.zeros_like(piece, requires_grad=False),
-                                 "exp_avg_sq": torch.zeros_like(piece, requires_grad=False)}
-        if self.stage < 3:
-            # DeepSpeed links states to parameters once, in the first group's first step, before later groups have any.
-            self.zero._hp_optimizer_states_linked = False
-            self.zero._lazy_init_hp_params_optimizer_state()
-        return [states[piece] for piece in pieces]
-
-    def _steps(self) -> float:
-        return max(float(state["step"]) for state in self._states())
-
-    def _set_steps(self, steps: float) -> None:
-        for state in self._states():
-            state["step"] = torch.full_like(torch.as_tensor(state["step"]), steps)
-
-
 class ZeroEngines(StoredWhole, DDPStrategy):
-    """One engine per trained role; frozen models are shared out by FSDP2 if asked for.
+    """One engine per trained model; frozen models are shared out by FSDP2 if asked for.
 
-    Every role trains models of its own with AdamW; the configuration's checks refuse all else.
+    Roles that train the same model in turn share its engine. All train with AdamW; the configuration's checks refuse
+    all else.
 
     Args:
         backend: ``nccl`` or ``gloo``.
         stage: of ZeRO, 1 to 3.
         frozen: ``shard``, ``offload`` (to the CPU) or ``replicate`` for models that do not learn.
+        selective: whether some products of recomputed blocks are kept.
     """
 
-    def __init__(self, backend: str, stage: int, frozen: str) -> None:
+    def __init__(self, backend: str, stage: int, frozen: str, selective: bool) -> None:
         super().__init__(process_group_backend=backend)
-        self.stage, self.frozen = stage, frozen
+        self.stage, self.frozen, self.selective = stage, frozen, selective
         self.sharded = stage == 3 or frozen != "replicate"
-        self.engines: dict[str, Any] = {}
+        self.engines: dict[str, Engine] = {}
 
     def setup_environment(self) -> None:
         super().setup_environment()
@@ -172,18 +57,22 @@ class ZeroEngines(StoredWhole, DDPStrategy):
     def setup_optimizers(self, trainer: L.Trainer) -> None:
         super().setup_optimizers(trainer)
         module = cast(StageModule, self.lightning_module)
-        optimizers = []
+        optimizers, made = [], {}
         for role, wrapped in zip(module.role_names(), self.optimizers, strict=True):
-            engine = self._engine(module, role, wrapped)
-            self.engines[role] = engine
-            optimizers.append(EngineOptimizer(engine, self.stage))
+            options = [dict(group) for group in wrapped.param_groups]
+            models = tuple(m for m, _ in module.role_modules[role])
+            if models not in made:
+                made[models] = Engine(self._engine(module, role, wrapped), self.stage)
+            self.engines[role] = made[models]
+            optimizers.append(EngineOptimizer(made[models], role, options))
         self.optimizers = cast(Any, optimizers)
 
     def _engine(self, module: StageModule, role: str, optimizer: torch.optim.Optimizer) -> Any:
         import deepspeed
 
         deepspeed.init_distributed(str(self.process_group_backend), verbose=False)
-        models = nn.ModuleList(m for m, _ in module.role_modules[role])
+        shared = module.shared_weights()
+        models = nn.ModuleList(part for m, _ in module.role_modules[role] for part in _own_parts(m, shared))
         for group in optimizer.param_groups:
             group["lr"] = 0.0  # DeepSpeed makes the states by a step of its own
         logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
@@ -191,16 +80,27 @@ class ZeroEngines(StoredWhole, DDPStrategy):
             "train_micro_batch_size_per_gpu": 1, "gradient_accumulation_steps": 1,
             "managed_gradient_accumulation": False, "gradient_clipping": module.role_options[role].clip,
             "zero_allow_untested_optimizer": True, "zero_force_ds_cpu_optimizer": False,
-            "zero_optimization": {"stage": self.stage, "stage3_param_persistence_threshold": SMALL}})
+            # Its linear layer adds the bias in place: a product that is kept for recomputation would get it twice.
+            "zero_optimization": {"stage": self.stage, "stage3_param_persistence_threshold": SMALL,
+                                  "memory_efficient_linear": not self.selective}})
         if self.stage == 3:
             # Models are not called through the engine, so it never knows a whole pass and would give up everything.
             small = engine.optimizer.persistent_parameters
-            small[0].all_gather(small)
+            for parameter in small[:1]:
+                parameter.all_gather(small)
             for parameter in small:
                 parameter.is_external_param = True
         return engine
 
     def backward(self, closure_loss: Tensor, optimizer: Any, *args: Any, role: str = "", **kwargs: Any) -> Tensor:
         """Through the role's engine, which adds the gradients up."""
-        self.engines[role].backward(closure_loss)
+        self.engines[role].engine.backward(closure_loss)
         return closure_loss
+
+
+def _own_parts(model: nn.Module, shared: set[Tensor]) -> list[nn.Module]:
+    """What an engine takes of a model: all of it, or of one that lies on shared weights the parts that learn (adapters
+    are layers of their own), so that the shared ones stay whole and common to all who use them."""
+    if not any(p in shared for p in model.parameters()):
+        return [model]
+    return [part for part in model.modules() if any(p.requires_grad for p in part.parameters(recurse=False))]

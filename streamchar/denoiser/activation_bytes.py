@@ -24,7 +24,7 @@ class Kept:
     """What a pass with gradient over context and one step keeps.
 
     whole: at the beginning of the backward pass, with what its first block needs in between. late: when the step's
-    blocks are done, so that all gradients of weights are there, but the context's blocks are still to come.
+    blocks are done, so that their gradients of weights are there, but the context's blocks are still to come.
     """
 
     whole: int
@@ -47,16 +47,19 @@ def kept_bytes(config: DenoiserConfig, clock: ChunkClock, window: WindowConfig, 
     at_once = [block_bytes(config, *tokens, keys, narrow, rank)
                for tokens, keys in ((clean, before), (noisy, before + now))]
     ends = WIDE * 4 * d * now  # into the first block, and from the last one to the latents
-    pairs = narrow * 2 * layers * d * before  # the context's keys and values, or their gradients
+    pairs = narrow * 2 * layers * d * before  # the context's keys and values
+    late = narrow * 2 * layers * d * (before + now)  # their gradients, which lie in those of all keys of the step
     if mode == "keep":
         wide = 2 if rank else 4
         last = (WIDE * wide + narrow * (3 if narrow == WIDE else 4)) * d * before  # only keys and values are used
         context = (layers - 1) * at_once[0] + last
         return Kept(context + layers * at_once[1] + ends + _gradients(config, *noisy, narrow),
-                    context + pairs + _gradients(config, *clean, narrow))
-    context, step = (layers * _block_kept(config, *tokens, narrow, mode) for tokens in (clean, noisy))
+                    context + late + _gradients(config, *clean, narrow))
+    context, step = (layers * _block_kept(config, *tokens, narrow, mode, rank) for tokens in (clean, noisy))
+    if mode == "selective" and not rank:
+        pairs //= 2  # the values are a product that is kept already
     return Kept(context + pairs + step + at_once[1] + ends + _gradients(config, *noisy, narrow),
-                context + pairs + at_once[0] + _gradients(config, *clean, narrow))
+                context + late + at_once[0] + _gradients(config, *clean, narrow))
 
 
 def block_bytes(config: DenoiserConfig, video: int, audio: int, keys: int, narrow: int, rank: int = 0) -> int:
@@ -81,11 +84,12 @@ def cache_bytes(config: DenoiserConfig, clock: ChunkClock, window: WindowConfig,
     return config.layers * 2 * narrow * config.width * (t["ref"] + t["sink"] + t["motion"] + t["past_audio"])
 
 
-def _block_kept(config: DenoiserConfig, video: int, audio: int, narrow: int, mode: str) -> int:
+def _block_kept(config: DenoiserConfig, video: int, audio: int, narrow: int, mode: str, rank: int) -> int:
     """Of a block that is computed again: its input, and for ``selective`` attention's output and every second product
-    (queries, values, the experts' first)."""
+    (queries, values, the experts' first; with adapters both those of the base and of the adapters' second matrices)."""
     d, n = config.width, video + audio
     kept = WIDE * d * n
     if mode == "selective":
-        kept += narrow * (3 * d * n + config.ffn * video + config.audio_ffn * audio)
+        products = 2 * d * n + config.ffn * video + config.audio_ffn * audio
+        kept += narrow * (d * n + (2 * products + 4 * rank * n if rank else products))
     return kept

@@ -42,6 +42,12 @@ def block_bytes(config: OrchestratorConfig, clock: ChunkClock, window: WindowCon
     return _bytes(config, n, n + prefix_tokens(clock, window), narrow, mode)
 
 
+def pair_bytes(config: OrchestratorConfig, clock: ChunkClock, window: WindowConfig, narrow: int) -> int:
+    """Gradients of the prefix's keys and values, which lie in those of all keys of a block."""
+    width = config.width * config.kv_heads // config.heads
+    return config.layers * narrow * 2 * (clock.audio_latents + prefix_tokens(clock, window)) * width
+
+
 def _flops(config: OrchestratorConfig, n: int, keys: int) -> int:
     width, pairs = config.width, config.width * config.kv_heads // config.heads
     linear = 2 * n * width * (2 * width + 2 * pairs + 3 * config.ffn)
@@ -50,11 +56,12 @@ def _flops(config: OrchestratorConfig, n: int, keys: int) -> int:
 
 def _bytes(config: OrchestratorConfig, n: int, keys: int, narrow: int, mode: str) -> int:
     """wide: both norms' inputs and results; narrow: inputs of products, queries, keys and values of all heads, and four
-    times the MLP's hidden width, which the modes that recompute give up for its input."""
+    times the MLP's hidden width, which the modes that recompute give up for its input; ``selective`` keeps the first
+    and the last of its three products."""
     width, half = config.width, narrow != WIDE
     kept = WIDE * 4 * width * n + narrow * (((3 if half else 1) + 2) * width * n + 2 * keys * width)
     if mode == "keep":
         kept += narrow * ((2 if half else 1) * width + 4 * config.ffn) * n
     else:
-        kept += WIDE * width * n
+        kept += WIDE * width * n + (narrow * (config.ffn + width) * n if mode == "selective" else 0)
     return config.layers * kept

@@ -4,36 +4,49 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from copy import deepcopy
+from pathlib import Path
 from typing import Any
 
 import lightning as L
 import pytest
+import torch
+import torch.distributed as dist
+from torch.distributed.device_mesh import init_device_mesh
 from torch.utils.flop_counter import FlopCounterMode
 
-from lightning_modules.config import DmdStage, RolloutStage, TeacherStage
+from lightning_modules.config import DmdStage, OrchestratorStage, RolloutStage, TeacherStage
 from lightning_modules.dmd_module import DmdModule
+from lightning_modules.orchestrator_module import OrchestratorModule
 from lightning_modules.rollout_module import RolloutModule
 from lightning_modules.stage_module import StageModule
 from lightning_modules.teacher_module import TeacherModule
 from pipelines.config.geometry import geometry
-from pipelines.config.schema import RunConfig
+from pipelines.config.schema import TRAINING, RunConfig
 from pipelines.dry_run.footprint import Footprint, footprint
 from pipelines.dry_run.work import iteration
 from streamchar.denoiser.adapters import adapted
 from streamchar.denoiser.config import DenoiserConfig
-from streamchar.denoiser.model import Denoiser
+from streamchar.denoiser.model import Context, Denoiser
 from streamchar.diffusion.config import DiffusionConfig
 from streamchar.distributed.activations import checkpoint_activations
+from streamchar.distributed.sharding import Sharding, open_up
 from streamchar.nn import attention
 from streamchar.orchestrator import masked_attention
 from streamchar.orchestrator.config import OrchestratorConfig
 from streamchar.orchestrator.model import Orchestrator
 from streamchar.rollout.character import Character
+from streamchar.types import Latents
 from tests import tiny_models as tiny
 from tests.integration.test_stage_modules import Data
 from tests.live_bytes import LiveBytes
 
 GRID = 8
+MODES = ("keep", "selective", "recompute")
+SOON = {("teacher", "keep", "full", 1), ("teacher", "recompute", "full", 2), ("dmd", "keep", "full", 1),
+        ("dmd", "recompute", "full", 1), ("rollout", "recompute", "full", 2)}
+CASES = [pytest.param(*case, marks=() if case in SOON else pytest.mark.slow)
+         for stage, roles in (*((stage, "full") for stage in TRAINING), ("dmd", "lora"))
+         for mode in MODES for case in ((stage, mode, roles, 1), (stage, mode, roles, 2))]
 
 
 def config(**trainer: Any) -> RunConfig:
@@ -45,6 +58,7 @@ def config(**trainer: Any) -> RunConfig:
                     window=tiny.WINDOW, diffusion=DiffusionConfig(teacher_steps=3))
     cfg.clock.fps, cfg.clock.chunk_frames, cfg.data.size, cfg.data.batch_size = 25.0, 17, 8 * GRID, 4
     cfg.codec.video.channels, cfg.codec.audio.channels, cfg.codec.audio.stack = tiny.CHANNELS, tiny.AUDIO, 4
+    cfg.stages.orchestrator = OrchestratorStage(steps=8)
     cfg.stages.teacher = TeacherStage(steps=8)
     cfg.stages.dmd = DmdStage(steps=8, critic_per_generator=1)
     cfg.stages.rollout = RolloutStage(steps=8, critic_per_generator=1, first_max_chunks=2, max_chunks=2, batch_size=2)
@@ -59,8 +73,10 @@ def build(stage: str, cfg: RunConfig) -> StageModule:
     orchestrator = Orchestrator(cfg.orchestrator, clock, tiny.AUDIO, cfg.denoiser.width)
     character = Character(denoiser, orchestrator, clock, cfg.window, tiny.UNITS, cfg.diffusion, 8 * GRID,
                           few_step=stage != "teacher")
-    if stage == "teacher":
-        module: StageModule = TeacherModule(character, cfg.stages.teacher, 0)
+    if stage == "orchestrator":
+        module: StageModule = OrchestratorModule(orchestrator, cfg.stages.orchestrator, cfg.diffusion, 0)
+    elif stage == "teacher":
+        module = TeacherModule(character, cfg.stages.teacher, 0)
     else:
         options = getattr(cfg.stages, stage)
         character.denoiser, critic = ((adapted(denoiser, options.lora, name) for name in ("student", "critic"))
@@ -106,12 +122,7 @@ def lasting(found: Footprint, name: str) -> tuple[int, int, int]:
     return role.weights, role.gradients, role.optimizer
 
 
-@pytest.mark.parametrize("stage, activations, roles, accumulate", [
-    ("teacher", "keep", "full", 1), ("teacher", "recompute", "full", 1), ("dmd", "keep", "full", 1),
-    ("dmd", "recompute", "full", 1), *(pytest.param(*case, marks=pytest.mark.slow) for case in (
-        ("teacher", "selective", "full", 1), ("dmd", "selective", "full", 1), ("dmd", "keep", "lora", 1),
-        ("dmd", "recompute", "lora", 1), ("dmd", "keep", "full", 2), ("rollout", "keep", "full", 1),
-        ("rollout", "keep", "full", 2), ("rollout", "recompute", "full", 1)))])
+@pytest.mark.parametrize("stage, activations, roles, accumulate", CASES)
 def test_bytes_of_a_step_are_as_planned(stage: str, activations: str, roles: str, accumulate: int) -> None:
     cfg = config(activations=activations)
     cfg.stages.dmd.roles, cfg.stages.dmd.lora.rank = roles, 8
@@ -147,3 +158,23 @@ def test_operations_of_a_step_are_as_planned(stage: str, activations: str, monke
     work = iteration(cfg, geometry(cfg), stage) * cfg.data.batch_size
     planned = work.useful + work.again + work.frozen
     assert planned == pytest.approx(counter.get_total_flops(), rel=0.15)
+
+
+def test_gradients_of_a_step_wait_whole_for_those_of_the_context(tmp_path: Path) -> None:
+    """Also under FSDP2: when the context's backward pass begins, the parts of no block but the last have a gradient."""
+    dist.init_process_group("gloo", init_method=f"file://{tmp_path / 'store'}", rank=0, world_size=1)
+    try:
+        open_up(Latents, Context)
+        model = tiny.denoiser()
+        Sharding(init_device_mesh("cpu", (1,))).apply_all([model])
+        conditions, reduced = tiny.conditions(), {}
+        context = model.encode_context(conditions)
+        context.keys_values[-1][0].register_hook(lambda _: reduced.update(
+            {i: [p.grad is not None for p in block.parameters()] for i, block in enumerate(model.blocks)}))
+        made = model(tiny.latents(), torch.tensor([0.3, 0.8]), torch.ones(2, tiny.CLOCK.audio_latents, 32), context,
+                     conditions.audio_time)
+        (made.video.square().mean() + made.audio.square().mean()).backward()
+        after = [p.grad is not None for p in model.blocks.parameters()]
+    finally:
+        dist.destroy_process_group()
+    assert len(reduced) == 2 and not any(reduced[0]) and all(after)

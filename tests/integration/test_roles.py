@@ -32,7 +32,11 @@ from streamchar.types import Latents
 from tests import tiny_models as tiny
 from tests.integration.test_strategies import assert_alike
 from tests.integration.test_strategies import train as train_apart
-from tests.small_stage import LORA, WORDS, train
+from tests.small_export import export, stand_in
+from tests.small_stage import LORA, WORDS, answers, train
+
+ADAPTERS = ("roles=lora", "start=1")
+WHOLE_BASE = {"zero-3": ["frozen=replicate", "whole_below=50"]}
 
 
 def spec() -> ModelSpec:
@@ -144,16 +148,41 @@ def test_a_shallow_student_begins_with_blocks_spread_over_the_teachers() -> None
         assert len(found) == kept + 1 and found["video_in.weight"] == 9
 
 
+@pytest.fixture(scope="module")
+def ddp(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Stage -> its adapters trained under DDP."""
+    found: dict[str, dict[str, Any]] = {}
+
+    def of(stage: str) -> dict[str, Any]:
+        if stage not in found:
+            found[stage] = train_apart(tmp_path_factory.mktemp(stage), stage, 3, "ddp", *ADAPTERS)
+        return found[stage]
+
+    return of
+
+
 @pytest.mark.slow
+@pytest.mark.parametrize("name", ["fsdp2", "zero-1", "zero-2", "zero-3"])
 @pytest.mark.parametrize("stage", ["dmd", "rollout"])
-def test_two_processes_train_adapters_as_one_checkpoint_under_ddp_and_fsdp2(stage: str, tmp_path: Path) -> None:
-    """From the student's start on, hearing a guided condition."""
-    options = ("roles=lora", "start=1")
-    wanted = train_apart(tmp_path / "ddp", stage, 3, "ddp", *options)
+def test_two_processes_train_adapters_as_one_checkpoint(stage: str, name: str, ddp: Any, tmp_path: Path) -> None:
+    """From the student's start on, hearing a guided condition; gone on with where the start is over. ZeRO-3 takes all
+    adapters apart here, on a base that is whole."""
+    options, wanted = (*ADAPTERS, *WHOLE_BASE.get(name, [])), ddp(stage)
     weights = wanted["module"]["weights"]
-    assert weights and all(".lora_" in name for name in weights)
-    train_apart(tmp_path / "fsdp2", stage, 2, "fsdp2", *options)
-    assert_alike(train_apart(tmp_path / "fsdp2", stage, 3, "fsdp2", *options), wanted, exact=True)
+    assert weights and all(".lora_" in key for key in weights)
+    train_apart(tmp_path, stage, 2, name, *options)
+    assert_alike(train_apart(tmp_path, stage, 3, name, *options), wanted, exact=name == "fsdp2")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["fsdp2", "zero-3"])
+def test_adapters_of_two_processes_are_exported(name: str, tmp_path: Path) -> None:
+    """Merged into their teacher they answer as the averaged student did in the memory of the processes."""
+    stand_in(tmp_path)
+    train_apart(tmp_path, "dmd", 2, name, *ADAPTERS, *WHOLE_BASE.get(name, []))
+    character = export(tmp_path, "dmd", "dmd.roles=lora", f"dmd.lora.rank={LORA.rank}", f"dmd.lora.alpha={LORA.alpha}")
+    in_memory = torch.load(tmp_path / "answers.pt", weights_only=True)["student"]
+    torch.testing.assert_close(answers(character.denoiser), in_memory, atol=1e-5, rtol=1e-5)
 
 
 def test_a_base_that_is_shared_out_stays_one(tmp_path: Path) -> None:
