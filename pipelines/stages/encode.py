@@ -343,7 +343,10 @@ def _tell_scattered(table: ClipTable, split: str, console: Console) -> None:
 
 
 def _remove_stale(target: Path, records: list[dict[str, Any]]) -> None:
-    """Remove latent shards of an earlier, larger set: nothing lists them any more."""
+    """Remove latent shards of an earlier, larger set: nothing lists them any more; and claims on what is finished,
+    which are left where a process was killed in between."""
+    for claim in target.glob("latents-*.tar.claim"):
+        claim.unlink(missing_ok=True)
     kept = {r["file"] for r in records}
     for path in target.glob("latents-*.tar"):
         if path.name not in kept:
