@@ -25,6 +25,7 @@ SEEK_BACK_S = 2.0
 GAP_S = 0.05
 """Time stamps of sound that disagree by less are rounding, not gaps."""
 MAX_GAP_S = 3600.0
+ARCHIVES = (".gz", ".tgz", ".bz2", ".xz", ".zst", ".zip", ".7z", ".rar")
 SAMPLE_BYTES = 4
 
 
@@ -78,7 +79,9 @@ def probe(path: Path, member: TarMember | None = None) -> Recording:
             size = picture(first, aspect).shape[:2] if seen else (0, 0)
             return Recording(path, seen, sound is not None, size[1], size[0], zero, aspect, member)
     except (av.FFmpegError, ValueError, OSError) as error:
-        raise Rejected("unreadable", getattr(error, "strerror", None) or str(error)) from error
+        packed = path.suffix.lower() in ARCHIVES
+        raise Rejected("unreadable", "an archive: unpack it beside the others" if packed else
+                       getattr(error, "strerror", None) or str(error)) from error
 
 
 def read_sound(recording: Recording, rate: int) -> NDArray[np.float32]:

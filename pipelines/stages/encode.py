@@ -11,9 +11,11 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
+from itertools import islice
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -51,7 +53,7 @@ from pipelines.stored_latents import adopt
 from streamchar.clock import ChunkClock
 from streamchar.codecs.no_pictures import NoPictures
 from streamchar.codecs.store import Codecs, fit_codecs, load_codec, save_codec
-from streamchar.errors import CheckpointError, DataError
+from streamchar.errors import CheckpointError, DataError, StreamCharError
 from streamchar.hub import Exported
 
 MADE_FROM = "made_from.json"
@@ -321,13 +323,29 @@ def _encoders(workers: int) -> Iterator[Encode]:
                              initargs=(context.Value("i", _local_rank() * workers),)) as pool:
 
         def encode(jobs: list[EncodeJob], count: Any) -> Iterator[tuple[EncodeJob, dict[str, Any] | None]]:
-            futures = {pool.submit(encode_if_free, job): job for job in jobs}
-            for future in as_completed(futures):
-                record = future.result()
-                count(record["clips"] if record else 0)
-                yield futures[future], record
+            waiting = iter(jobs)
+            running: dict[Future[dict[str, Any] | None], EncodeJob] = {}
+            while True:
+                # No more than are worked on: Ctrl-C waits for all that are in the queue.
+                running |= {pool.submit(encode_if_free, job): job for job in islice(waiting, workers - len(running))}
+                if not running:
+                    return
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    try:
+                        record = future.result()
+                    except BrokenProcessPool as error:
+                        raise StreamCharError(_died([job.source for job in running.values()])) from error
+                    job = running.pop(future)
+                    count(record["clips"] if record else 0)
+                    yield job, record
 
         yield encode
+
+
+def _died(sources: list[Shard]) -> str:
+    return (f"a process that encoded was killed while {', '.join(map(str, sources))} were worked on: nearly always for "
+            "want of memory (dmesg tells); give data.encode_workers= fewer, or the job more memory, and say the same "
+            "command again: finished shards are kept")
 
 
 def _local_rank() -> int:
@@ -367,7 +385,10 @@ def _tell_scattered(table: ClipTable, split: str, console: Console) -> None:
 
 
 def _remove_stale(target: Path, records: list[dict[str, Any]]) -> None:
-    """Remove latent shards of an earlier, larger set: nothing lists them any more."""
+    """Remove latent shards of an earlier, larger set: nothing lists them any more; and claims on what is finished,
+    which are left where a process was killed in between."""
+    for claim in target.glob("latents-*.tar.claim"):
+        claim.unlink(missing_ok=True)
     kept = {r["file"] for r in records}
     for path in target.glob("latents-*.tar"):
         if path.name not in kept:

@@ -4,6 +4,8 @@ import io
 import json
 import multiprocessing
 import tarfile
+from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,7 +26,7 @@ from pipelines.run_directory import RunDirectory
 from pipelines.stages import encode
 from streamchar.clock import ChunkClock
 from streamchar.codecs.store import load_codec
-from streamchar.errors import DataError, InputError
+from streamchar.errors import DataError, InputError, StreamCharError
 from streamchar.orchestrator.text import SpelledWords
 from tests.diffusers_models import ltx2_audio, wan_vae
 from tests.loopback import serve
@@ -142,6 +144,40 @@ def test_two_processes_make_the_same_shards(shards):
     for split in ("train", "val"):
         index = Path("latents") / split / "shards.json"
         assert (a / index).read_text() == (b / index).read_text()
+
+
+@pytest.mark.parametrize(("end", "told"), [(KeyboardInterrupt(), None), (BrokenProcessPool(), "encode_workers= fewer")])
+def test_what_ends_in_the_middle_leaves_nothing_in_the_queue(monkeypatch, end, told):
+    submitted = []
+
+    class Pool:
+        """Two shards are encoded; ``end`` comes with the third."""
+
+        def __init__(self, workers, **options):
+            self.workers = workers
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            pass
+
+        def submit(self, work, job):
+            submitted.append(job.source.name)
+            future = Future()
+            if len(submitted) == 3:
+                future.set_exception(end)
+            else:
+                future.set_result({"clips": 1})
+            return future
+
+    monkeypatch.setattr(encode, "ProcessPoolExecutor", Pool)
+    jobs = [shard_encoding.EncodeJob(Path(f"x-{n}.tar"), Path(f"{n}.tar"), None) for n in range(20)]
+    counted = []
+    with pytest.raises(StreamCharError if told else KeyboardInterrupt, match=told):
+        for _ in encode._records(jobs, 2, counted.append):
+            pass
+    assert len(submitted) <= 4 and 2 <= sum(counted) <= 3
 
 
 def test_processes_started_at_once_share_the_shards(shards, monkeypatch):

@@ -90,7 +90,10 @@ def test_what_is_no_recording_is_rejected(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(body)
         with pytest.raises(Rejected) as no:
             probe(tmp_path / name)
-        assert no.value.reason == "unreadable"
+        assert no.value.reason == "unreadable" and no.value.detail == "Invalid data found when processing input"
+    (tmp_path / "train-clean-100.tar.gz").write_bytes(b"packed")
+    with pytest.raises(Rejected, match="an archive: unpack it"):
+        probe(tmp_path / "train-clean-100.tar.gz")
     silent = probe(write_video(tmp_path / "d.mp4", draw(np.zeros(RATE), 25.0), None))
     with pytest.raises(Rejected, match="no sound"):
         read_sound(silent, RATE)
