@@ -28,7 +28,7 @@ class TrainerConfig:
     """Nodes; 0: as many as Slurm gives, else 1."""
     strategy: str = "auto"
     """``single``, ``ddp`` (whole copies), ``fsdp2`` (all models shared out), ``deepspeed`` (ZeRO, one engine per
-    trained role), or ``auto``: ddp where there is more than one process."""
+    trained model), or ``auto``: ddp where there is more than one process."""
     shard_ranks: int = 0
     """fsdp2: ranks over which one copy is shared out, such as those of a node (HSDP); 0: all."""
     zero_stage: int = 2

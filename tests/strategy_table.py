@@ -18,7 +18,7 @@ Every cell is a test of `tests/integration/test_strategies.py` that passed (`fai
 CPU, two processes (`single`: one with the samples of both), students of `dmd` and `rollout` with a guided condition.
 
 - **train**: after 4 steps weights, optimiser states and averages are those of `ddp`, bit for bit under FSDP2, to
-  rounding elsewhere (`ddp` itself: those of `single`).
+  rounding elsewhere (`ddp` itself: those of `single`). Under ZeRO-3 every matrix is taken apart, small as they are.
 - **resume**: other processes go on from there to step 6 and end as in one go: `single` and `ddp` with the bits of
   their own, FSDP2 with those of `ddp`, ZeRO to rounding (`rollout` also with the bits of its own, in a test apart).
 - **export**: `stage=export` makes a model of that checkpoint and `streamchar.hub.from_pretrained` loads it: it has the

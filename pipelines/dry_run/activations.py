@@ -50,22 +50,35 @@ def activation_bytes(cfg: RunConfig, shape: Geometry, stage: str, role: Role) ->
 
 
 def copy_bytes(cfg: RunConfig, role: Role, model: torch.nn.Module, where: World) -> int:
-    """Weights in bf16 that last for a step: autocast's copies of what learns (adapters: of their base, once for each
-    pass that is kept), or the blocks that FSDP2 gathers, two at a time, with one block's whole gradients."""
+    """Copies of weights that last for a step: the blocks that FSDP2 or ZeRO-3 gather, two at a time, with one block's
+    whole gradients; and those in bf16 that autocast makes of what learns (of adapters' base once for each pass that is
+    kept)."""
     if role.average:
         return 0
-    if where.sharding == "fsdp2" or (where.sharding == "ZeRO-3" and role.trained and not role.rank):
-        gathered = 2 * narrow(cfg) * _largest_block(model)
-        if not role.trained:
-            return gathered
-        return gathered + FP32 * (_adapters_of_a_block(role, model) if role.rank else _largest_block(model))
-    if narrow(cfg) == 4 or not role.trained:
-        return 0
+    zero = where.sharding == "ZeRO-3" and role.trained
+    copies = 0
+    if where.sharding == "fsdp2" or (zero and not role.rank):
+        copies = 2 * (FP32 if zero else narrow(cfg)) * _largest_block(model)
+        if role.trained:
+            copies += FP32 * (_adapters_of_a_block(role, model) if role.rank else _largest_block(model))
+    if where.sharding == "fsdp2" or narrow(cfg) == FP32 or not role.trained or no_copies(cfg, where):
+        return copies
     whole = sum(p.numel() for p in model.parameters())
     if not role.rank:
-        return 2 * whole
+        return copies + 2 * whole
     passes = 2 if cfg.trainer.activations == "keep" else 0
     return 2 * (passes * whole + sum(size for _, size, _ in role.parameters(model)))
+
+
+def waiting_bytes(cfg: RunConfig, role: Role, model: torch.nn.Module, where: World) -> int:
+    """Gradients of a role's weights while they wait for those of an earlier pass through the model."""
+    count = sum(size for _, size, _ in role.parameters(model)) if role.trained else 0
+    return count * (FP32 if no_copies(cfg, where) else narrow(cfg))
+
+
+def no_copies(cfg: RunConfig, where: World) -> bool:
+    """Whether linear layers are DeepSpeed's, which keep no weights in bf16 but make gradients float32 at once."""
+    return where.sharding == "ZeRO-3" and cfg.trainer.activations != "selective"
 
 
 def _adapters_of_a_block(role: Role, model: torch.nn.Module) -> int:

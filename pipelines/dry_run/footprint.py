@@ -8,7 +8,7 @@ import torch
 
 from pipelines.config.geometry import Geometry, geometry
 from pipelines.config.schema import RunConfig
-from pipelines.dry_run.activations import activation_bytes, copy_bytes, narrow
+from pipelines.dry_run.activations import activation_bytes, copy_bytes, waiting_bytes
 from pipelines.dry_run.memory import World, bytes_per_rank, world
 from pipelines.dry_run.roles import Role, build_on_meta, roles
 
@@ -17,8 +17,8 @@ from pipelines.dry_run.roles import Role, build_on_meta, roles
 class RoleBytes:
     """One role's bytes on a rank. copies: weights in bf16 that last for a step; activations: of a micro-batch,
     and ``late`` what is left of them when the backward pass of its last part (a denoiser's step, an orchestrator's
-    block) is done. unreduced: gradients of the weights, which the earlier parts use too: they wait for one another,
-    whole and in the type of products, before they are added to ``gradients`` or shared out."""
+    block) is done. waiting: gradients of the weights, which the earlier parts use too: they wait for one another,
+    whole and mostly in the type of products, before they are added to ``gradients`` or shared out."""
 
     role: Role
     weights: int
@@ -27,7 +27,7 @@ class RoleBytes:
     copies: int
     activations: int
     late: int
-    unreduced: int
+    waiting: int
 
     @property
     def lasting(self) -> int:
@@ -65,8 +65,8 @@ def _role_bytes(cfg: RunConfig, shape: Geometry, stage: str, role: Role, model: 
     if not hasattr(cfg.stages, stage):
         return RoleBytes(role, *lasting, 0, 0, 0, 0)
     kept = activation_bytes(cfg, shape, stage, role)
-    unreduced = narrow(cfg) * sum(size for _, size, _ in role.parameters(model)) if role.trained else 0
-    return RoleBytes(role, *lasting, copy_bytes(cfg, role, model, where), kept.whole, kept.late, unreduced)
+    return RoleBytes(role, *lasting, copy_bytes(cfg, role, model, where), kept.whole, kept.late,
+                     waiting_bytes(cfg, role, model, where))
 
 
 def _moments(cfg: RunConfig, stage: str, found: dict[str, RoleBytes], where: World) -> dict[str, int]:
@@ -87,7 +87,7 @@ def _moments(cfg: RunConfig, stage: str, found: dict[str, RoleBytes], where: Wor
         most = reached + scored + sum(found[n].activations for n in names)
         for i, name in enumerate(names):
             rest = sum(found[n].activations for n in names[i + 1:])
-            most = max(most, reached + found[name].unreduced + found[name].late + rest)
+            most = max(most, reached + found[name].waiting + found[name].late + rest)
             reached += 0 if parts else own[name]
         backward[moment] = most
     return {"optimiser's step": held + roots} | backward

@@ -9,7 +9,8 @@ from pipelines.config.compose import compose
 from pipelines.config.geometry import geometry
 from pipelines.config.grammar import parse
 from pipelines.config.places import choices
-from pipelines.dry_run.memory import bytes_per_rank
+from pipelines.dry_run.activations import copy_bytes, waiting_bytes
+from pipelines.dry_run.memory import bytes_per_rank, world
 from pipelines.dry_run.roles import Role, build_on_meta, roles
 from pipelines.run import main
 
@@ -43,6 +44,18 @@ def test_bytes_follow_optimiser_and_sharding() -> None:
     assert bytes_per_rank(frozen, model, 4, "ZeRO-3", "shard") == (128, 0, 0)
     assert bytes_per_rank(frozen, model, 4, "fsdp2", "offload") == (0, 0, 0)
     assert bytes_per_rank(Role("student ema", "m", False), model, 4, "fsdp2", "replicate") == (128, 0, 0)
+
+
+def test_linear_layers_of_zero_3_keep_no_bf16_weights_but_make_gradients_float32() -> None:
+    """Seen in their operations under autocast: torch's casts a weight once and sums its gradients in bf16."""
+    cfg = compose(parse(["preset=5b", "--dry-run", "trainer.strategy=deepspeed", "trainer.zero_stage=3"]))
+    model, role, where = build_on_meta(cfg, geometry(cfg))["denoiser"], Role("critic", "denoiser", True), world(cfg)
+    whole = sum(p.numel() for p in model.parameters())
+    found = {}
+    for cfg.trainer.activations in ("recompute", "selective"):
+        found[cfg.trainer.activations] = [f(cfg, role, model, where) for f in (copy_bytes, waiting_bytes)]
+    assert [waiting // whole for _, waiting in found.values()] == [4, 2]
+    assert found["selective"][0] - found["recompute"][0] == 2 * whole
 
 
 def test_adapters_are_all_that_a_lora_role_adds() -> None:
