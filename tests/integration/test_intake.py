@@ -471,12 +471,12 @@ def test_memory_does_not_grow_with_the_recordings(tmp_path: Path, monkeypatch: p
     gc.collect()
     gc.freeze()
     try:
-        few = peak("few", 60)
+        few = peak("few", 40)
         # The lesser of two: a table of the interpreter's own may be enlarged meanwhile.
-        grown = min(peak(f"many{i}", 300) - few for i in range(2))
+        grown = min(peak(f"many{i}", 160) - few for i in range(2))
     finally:
         gc.unfreeze()
-    assert grown < 240 * 500  # bytes; records in memory would be 3,000 for each clip
+    assert grown < 120 * 500  # bytes; records in memory would be 3,000 for each clip
 
 
 def test_speakers_are_held_out_where_there_are_enough() -> None:
