@@ -104,7 +104,6 @@ class PocketsphinxAligner:
             raise InputError("there is nothing to align: the text is empty")
         _teach(self._decoder, set(words))
         self._decoder.set_align_text(" ".join(words))
-        self._decoder.reinit_feat()  # else times depend on the noise of what was heard before
         found = _decode(self._decoder, wave)
         return found if [w.text for w in found] == list(words) else None
 
@@ -170,6 +169,7 @@ def _teach(decoder: Any, words: set[str]) -> None:
 
 
 def _decode(decoder: Any, wave: Tensor) -> list[Word]:
+    decoder.reinit_feat()  # else words and times depend on the noise of what was heard before
     decoder.start_utt()
     decoder.process_raw(prepare_sound(wave).tobytes(), full_utt=True)
     decoder.end_utt()
