@@ -114,7 +114,8 @@ def test_files_that_do_not_arrive_keep_neither_rows_nor_the_end_back(tmp_path, c
     monkeypatch.setattr("callbacks.mlflow_logger.LAST_S", 0.0)
     tracker = Half()
     loggers = logging_to(tracker, tmp_path)
-    loggers[1].log_file(tmp_path / "metrics.jsonl")
+    (tmp_path / "a.mp4").touch()  # there before the thread looks: one that is missing counts as sent
+    loggers[1].log_file(tmp_path / "a.mp4")
     log_steps(loggers, range(5))
     finish(loggers)
     assert [row["step"] for row in tracker.rows] == list(range(5)) and tracker.said[-1] == "FINISHED"
