@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
@@ -12,6 +14,9 @@ import torch
 from datamodules.intake.config import IntakeConfig
 from datamodules.intake.face_detector import Face
 from datamodules.intake.models import DETECTOR, MESH, ModelPaths
+from datamodules.intake.rejection import Rejected
+from datamodules.intake.sample import Sample
+from datamodules.intake.sources import Source
 from streamchar.transcript import Word
 
 RATE, SIZE = 16000, 96
@@ -124,3 +129,25 @@ def fake_options(folder: Path, **more: object) -> IntakeConfig:
     values = {"input": str(folder / "in"), "detector": str(models), "vad": str(models / "vad.safetensors"), "size": 64,
               "workers": 0, "min_face_px": 20.0, "min_sharpness": 0.0, **more}
     return IntakeConfig(**values)  # type: ignore[arg-type]
+
+
+def rows(folder: Path, name: str) -> list[dict]:
+    """Of a file of a JSON object per line that prepare wrote."""
+    return [json.loads(line) for line in (folder / name).read_text().splitlines()]
+
+
+def small_files(folder: Path, count: int) -> None:
+    """A speaker's folders of sounds that nobody decodes, with their text."""
+    for number in range(count):
+        speaker = folder / f"s{number // 50:03d}"
+        speaker.mkdir(parents=True, exist_ok=True)
+        (speaker / f"{number:05d}.mp3").write_bytes(b"x")
+        (speaker / f"{number:05d}.txt").write_text("hello")
+
+
+def take_nothing(source: Source, cfg: IntakeConfig, models: object) -> Iterator[Sample]:
+    """A clip of a recording as if it had been heard: nine in ten; the tenth is put aside."""
+    if source.key.endswith("7"):
+        raise Rejected("no speech", "nothing is heard")
+    meta = {"speaker": source.speaker, "text": f"{source.key} " * 10, "measured": {"lufs": -23.0, "gain_db": 3.0}}
+    yield Sample(f"{source.key}-0000", {"wav": b"x", "json": json.dumps(meta).encode()}, 3.25)

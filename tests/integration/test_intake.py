@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import gc
 import io
 import json
 import shutil
 import tarfile
-import tracemalloc
 import weakref
-from collections.abc import Iterator
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict
@@ -23,13 +20,10 @@ import torch
 from PIL import Image
 
 from datamodules.clip_reader import read_clips
-from datamodules.intake import bundle, file_bundle, production, staging, video_take
+from datamodules.intake import bundle, production, staging, video_take
 from datamodules.intake.config import IntakeConfig
 from datamodules.intake.models import ModelPaths
 from datamodules.intake.packing import HoldOut, plan_shards
-from datamodules.intake.rejection import Rejected
-from datamodules.intake.sample import Sample
-from datamodules.intake.sources import Source
 from datamodules.intake.staging import SourceRecord
 from datamodules.media import encode_wav
 from datamodules.orphans import end_with_parent
@@ -37,7 +31,18 @@ from datamodules.quarantine import Quarantine
 from datamodules.shards import expand_shards
 from pipelines.run import main
 from streamchar.errors import DataError, InputError
-from tests.intake_fakes import FACE, RATE, FakeModels, draw, fake_options, syllables, write_video
+from tests.intake_fakes import (
+    FACE,
+    RATE,
+    FakeModels,
+    draw,
+    fake_options,
+    rows,
+    small_files,
+    syllables,
+    take_nothing,
+    write_video,
+)
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 
@@ -62,10 +67,6 @@ def talker(path: Path, text: str | None = "hello there", speech: tuple[float, fl
 def report(folder: Path) -> dict:
     found: dict = json.loads((folder / "report.json").read_text())
     return found
-
-
-def rows(folder: Path, name: str) -> list[dict]:
-    return [json.loads(line) for line in (folder / name).read_text().splitlines()]
 
 
 def reasons(folder: Path) -> dict[str, str]:
@@ -376,107 +377,6 @@ def test_emilia_tars_of_mp3_become_shards(tmp_path: Path, monkeypatch: pytest.Mo
     made: list[tuple[str, bool]] = []
     production.produce("speech", fake_options(tmp_path), tmp_path, report=lambda r, new: made.append((r.key, new)))
     assert [key for key, new in made if new] == ["EN-B000000+000002"] and len(made) == 3
-
-
-def small_files(folder: Path, count: int) -> None:
-    """A speaker's folders of sounds that nobody decodes, with their text."""
-    for number in range(count):
-        speaker = folder / f"s{number // 50:03d}"
-        speaker.mkdir(parents=True, exist_ok=True)
-        (speaker / f"{number:05d}.mp3").write_bytes(b"x")
-        (speaker / f"{number:05d}.txt").write_text("hello")
-
-
-def take_nothing(source: Source, cfg: IntakeConfig, models: object) -> Iterator[Sample]:
-    """A clip of a recording as if it had been heard: nine in ten; the tenth is put aside."""
-    if source.key.endswith("7"):
-        raise Rejected("no speech", "nothing is heard")
-    meta = {"speaker": source.speaker, "text": f"{source.key} " * 10, "measured": {"lufs": -23.0, "gain_db": 3.0}}
-    yield Sample(f"{source.key}-0000", {"wav": b"x", "json": json.dumps(meta).encode()}, 3.25)
-
-
-def test_small_files_are_made_and_kept_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(production, "take_speech", take_nothing)
-    small_files(tmp_path / "in", 600)
-    (tmp_path / "in" / "s000" / "00003.json").write_text('{"text": "hello", "speaker": "ann"}')
-    cfg = fake_options(tmp_path)
-    seen: list[str] = []
-
-    def run() -> list[tuple[str, int]]:
-        """(bundle, recordings) that were made, not kept."""
-        made: list[tuple[str, int]] = []
-        production.produce("speech", cfg, tmp_path,
-                           report=lambda r, new: made.append((r.key, r.recordings)) if new else None)
-        seen[:] = [c["key"] for c in rows(tmp_path, "clips.jsonl")]
-        return made
-
-    first = run()
-    assert len(first) < 20 and max(n for _, n in first) <= bundle.UTTERANCES and sum(n for _, n in first) == 600
-    assert len(list((tmp_path / "sources").iterdir())) == 2 * len(first)
-    assert seen == [f"s{n // 50:03d}-{n:05d}-0000" for n in range(600) if n % 10 != 7]
-    assert {c["speaker"] for c in rows(tmp_path, "clips.jsonl")} == {"ann", *(f"s{n:03d}" for n in range(12))}
-    assert run() == []
-    (tmp_path / "in" / "s005" / "00270.txt").write_text("another text")
-    assert len(run()) == 1
-    (tmp_path / "in" / "s005" / "00270a.mp3").write_bytes(b"x")
-    (tmp_path / "in" / "s006" / "00333.mp3").unlink()
-    again = run()
-    assert 1 <= len(again) <= 4 and "s005-00270a-0000" in seen and "s006-00333-0000" not in seen and len(seen) == 540
-    (tmp_path / "in" / "s005" / "long.mp3").write_bytes(bytes(file_bundle.SMALL_BYTES + 1))
-    assert run() == [("s005-long", 1)]
-
-
-def test_a_stop_in_a_bundle_costs_that_bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    heard: list[str] = []
-    limit = [250]
-
-    def take(source: Source, cfg: IntakeConfig, models: object) -> Iterator[Sample]:
-        if len(heard) == limit[0]:
-            raise KeyboardInterrupt
-        heard.append(source.key)
-        return take_nothing(source, cfg, models)
-
-    monkeypatch.setattr(production, "take_speech", take)
-    small_files(tmp_path / "in", 600)
-    with pytest.raises(KeyboardInterrupt):
-        production.produce("speech", fake_options(tmp_path), tmp_path)
-    kept = [json.loads(p.read_text()) for p in (tmp_path / "sources").glob("*.json")]
-    done = sum(r["recordings"] for r in kept)
-    assert 250 - bundle.UTTERANCES <= done < 250
-    limit[0] = -1
-    production.produce("speech", fake_options(tmp_path), tmp_path)
-    assert len(heard) == 250 + 600 - done and set(heard[250:]) == set(heard) - set(heard[:done])
-    clips = [c["key"] for c in rows(tmp_path, "clips.jsonl")]
-    assert len(clips) == len(set(clips)) == 540
-
-
-def test_memory_does_not_grow_with_the_recordings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(production, "take_speech", take_nothing)
-    monkeypatch.setattr(file_bundle, "UTTERANCES", 20)
-
-    def peak(name: str, count: int) -> int:
-        small_files(tmp_path / name, count)
-        cfg = fake_options(tmp_path, input=str(tmp_path / name), shard_clips=20)
-        tracemalloc.start()
-        try:  # what is not referred to any more goes at once, not when Python sees fit
-            production.produce("speech", cfg, tmp_path / f"{name}-out", report=clear, packed=clear)
-            return tracemalloc.get_traced_memory()[1]
-        finally:
-            tracemalloc.stop()
-
-    def clear(*_: object) -> None:
-        gc.collect()
-
-    peak("warm", 20)
-    gc.collect()
-    gc.freeze()
-    try:
-        few = peak("few", 40)
-        # The lesser of two: a table of the interpreter's own may be enlarged meanwhile.
-        grown = min(peak(f"many{i}", 160) - few for i in range(2))
-    finally:
-        gc.unfreeze()
-    assert grown < 120 * 500  # bytes; records in memory would be 3,000 for each clip
 
 
 def test_speakers_are_held_out_where_there_are_enough() -> None:
