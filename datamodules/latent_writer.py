@@ -95,7 +95,7 @@ def write_index(folder: Path, index: LatentIndex, records: Iterable[dict[str, An
     index.shards, index.quarantined = [], []
     for record in records:
         index.quarantined += record["quarantined"]
-        index.shards.append({k: record[k] for k in ("file", "clips", "seconds", "bytes", "sha256", "set")
+        index.shards.append({k: record[k] for k in ("file", "clips", "seconds", "bytes", "sha256", "set", "recorded")
                              if k in record})
     table = joined_table(folder, index.shards)
     table.save(folder / TABLE_NAME)

@@ -60,12 +60,13 @@ def _encoded(cfg: RunConfig, folder: Path) -> Outcome:
         path = folder / "latents" / split / INDEX_NAME
         index = LatentIndex.from_json(path.read_bytes(), str(path))
         clips = sum(shard["clips"] for shard in index.shards)
+        recorded = sum(shard["clips"] for shard in index.shards if shard.get("recorded", True))
         lost = len(index.quarantined)
         found.figures |= {f"data/{split}_clips": clips, f"data/{split}_shards": len(index.shards),
                           f"data/{split}_hours": sum(shard["seconds"] for shard in index.shards) / 3600,
                           f"data/{split}_megabytes": sum(shard["bytes"] for shard in index.shards) / 1e6,
                           f"data/{split}_put_aside": lost,
-                          f"data/{split}_put_aside_share": lost / max(lost + clips, 1),
+                          f"data/{split}_put_aside_share": lost / max(lost + recorded, 1),
                           **_reasons(f"put_aside/{split}_", Counter(row["reason"] for row in index.quarantined))}
         found.tags |= {"codec.video": f"{cfg.codec.video.kind} {index.video_codec}",
                        "codec.audio": f"{cfg.codec.audio.kind} {index.audio_codec}"}

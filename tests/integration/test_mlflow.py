@@ -306,7 +306,8 @@ def made(tmp_path):
         {"recordings": 4, "recordings_used": 3, "clips": 4, "speakers": 2, "rejected": 6,
          "reasons": {"no face": 5, "cut": 1}}))
     index = LatentIndex("v1", "a1", 25.0, 33, 25.0, 16000, 8, None, [0], 48,
-                        [{"file": "l.tar", "clips": 3, "seconds": 900.0, "bytes": 3_000_000}],
+                        [{"file": "l.tar", "clips": 3, "seconds": 900.0, "bytes": 3_000_000},
+                         {"file": "m.tar", "clips": 5, "seconds": 900.0, "bytes": 9_000, "recorded": False}],
                         [{"key": k, "reason": f"cannot decode: byte {k}", "file": "a.tar"} for k in "xy"])
     for split in ("train", "val"):
         folder = run.stage("encode") / "latents" / split
@@ -345,7 +346,8 @@ def test_stages_that_do_not_train_have_runs_in_the_chain(made):
         "data/clips": 4.0, "data/hours": 0.5, "data/megabytes": 2.0, "data/used_share": 0.75, "data/put_aside": 6.0,
         "data/put_aside_share": 0.6, "put_aside/no_face": 5.0, "put_aside/cut": 1.0} == prepare.data.metrics
     assert encode.data.metrics | {
-        "data/train_clips": 3.0, "data/val_hours": 0.25, "data/train_megabytes": 3.0, "data/train_put_aside": 2.0,
+        "data/train_clips": 8.0, "data/val_hours": 0.5, "data/train_megabytes": 3.009,
+        "data/train_put_aside": 2.0, "data/train_put_aside_share": 0.4,  # of what was recorded
         "put_aside/train_cannot_decode": 2.0} == encode.data.metrics
     assert encode.data.tags["codec.audio"].endswith(" a1") and encode.data.tags["made_from.prepare.run"]
     figures = client.get_metric_history(evaluate.info.run_id, "eval/words/errors_all/student")
