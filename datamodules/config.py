@@ -24,6 +24,11 @@ class RespokenConfig:
     words. No sentence of a validation clip is made."""
     speeds: list[float] = field(default_factory=lambda: [0.92, 0.96, 1.0, 1.04, 1.08])
     """Speeds (of pitch too) that are drawn from; at each the voice counts as another speaker's."""
+    sentences: int = 1
+    """Sentences in a row in every new clip. Where the recorded clips hold one each, nothing else tells how one follows
+    another, as in a stream."""
+    pause_s: float = 0.3
+    """At most so much quiet between two of them, drawn from 0 on."""
 
     def problems(self) -> list[str]:
         """Everything that is wrong with these values, in words."""
@@ -36,6 +41,10 @@ class RespokenConfig:
             found.append(f"data.respoken.switch_p={self.switch_p} must be between 0 and 1")
         if not self.speeds or not all(0.5 <= speed <= 2 for speed in self.speeds):
             found.append(f"data.respoken.speeds={self.speeds} must hold speeds between 0.5 and 2")
+        if self.sentences < 1:
+            found.append(f"data.respoken.sentences={self.sentences} must be at least 1")
+        if self.pause_s < 0:
+            found.append(f"data.respoken.pause_s={self.pause_s} must not be negative")
         return found
 
 

@@ -7,7 +7,7 @@ orchestrator learns the clips by heart.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import islice
 
 import numpy as np
@@ -16,7 +16,7 @@ import torch
 from datamodules.clip import Clip
 from datamodules.config import RespokenConfig
 from datamodules.latent_format import WORDS_OF
-from datamodules.splice import Utterance, at_speed, spliced
+from datamodules.splice import Utterance, at_speed, in_a_row, spliced
 from streamchar.segmentation import join_written, normalise_words
 
 TRIES = 20
@@ -31,7 +31,7 @@ Spoken = tuple[Clip, Utterance]
 
 def respoken(clips: Iterable[Clip], cfg: RespokenConfig, avoid: Collection[str], shard: str) -> Iterator[Clip]:
     """``cfg.times`` new clips for every one of ``clips`` whose words can be cut apart, each beginning with its first
-    word; a function of the arguments alone.
+    word, of ``cfg.sentences`` sentences; a function of the arguments alone.
 
     Args:
         clips: of one shard; their pictures are not looked at.
@@ -49,9 +49,11 @@ def respoken(clips: Iterable[Clip], cfg: RespokenConfig, avoid: Collection[str],
             for number in range(cfg.times):
                 rng = np.random.default_rng([zlib.crc32(shard.encode()), zlib.crc32(spoken[0].key.encode()), number])
                 speed = float(rng.choice(cfg.speeds))
-                chosen = _sources(spoken, alike[_kind(spoken[0])], cfg.switch_p, avoid, rng)
-                if chosen:
-                    yield _clip(chosen, number, speed)
+                others = alike[_kind(spoken[0])]
+                begins = [spoken, *(others[rng.integers(len(others))] for _ in range(cfg.sentences - 1))]
+                rows = [_sources(begin, others, cfg.switch_p, avoid, rng) for begin in begins]
+                if all(rows):
+                    yield _clip(rows, number, speed, rng.uniform(0.0, cfg.pause_s, len(rows) - 1).tolist())
 
 
 def spelled(words: Iterable[str]) -> str:
@@ -76,11 +78,13 @@ def _sources(first: Spoken, others: list[Spoken], switch_p: float, avoid: Collec
     return []
 
 
-def _clip(chosen: list[Spoken], number: int, speed: float) -> Clip:
-    first = chosen[0][0]
-    said = at_speed(spliced([utterance for _, utterance in chosen], first.sample_rate), speed)
+def _clip(rows: list[list[Spoken]], number: int, speed: float, pauses: Sequence[float]) -> Clip:
+    first = rows[0][0][0]
+    sentences = [spliced([utterance for _, utterance in row], first.sample_rate) for row in rows]
+    said = at_speed(in_a_row(sentences, pauses, first.sample_rate), speed)
     # A voice of its own at every speed, 1 too: what was recorded finds its history and prompts in what was recorded.
     meta = {"text": join_written(w.text for w in said.words), "speaker": f"{first.speaker} x {speed:g}", "look": UNSEEN,
-            "speed": speed, WORDS_OF: [clip.key for clip, _ in chosen], "source": first.meta.get("source", first.shard)}
+            "speed": speed, WORDS_OF: [clip.key for row in rows for clip, _ in row],
+            "source": first.meta.get("source", first.shard)}
     return Clip(f"{first.key}+{number}", None, torch.from_numpy(said.wave), first.sample_rate, 0.0, said.words, meta,
                 first.shard)

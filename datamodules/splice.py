@@ -70,6 +70,25 @@ def spliced(sources: Sequence[Utterance], rate: int) -> Utterance:
     return Utterance(np.concatenate(parts), words)
 
 
+def in_a_row(said: Sequence[Utterance], pauses: Sequence[float], rate: int) -> Utterance:
+    """One utterance after the other, with at most ``pauses[i]`` seconds of their own quiet between the words of i and
+    those of i + 1, half of it from each."""
+    fade = round(FADE_S * rate)
+    up = np.linspace(0.0, 1.0, fade, dtype=np.float32)
+    wave, words = said[0].wave, list(said[0].words)
+    for after, pause in zip(said[1:], pauses, strict=True):
+        end = min(round((words[-1].end + pause / 2) * rate) + fade, len(wave))
+        begin = max(round((after.words[0].start - pause / 2) * rate), 0)
+        coming = after.wave[begin:].copy()
+        coming[:fade] = wave[end - fade:end] * (1 - up) + coming[:fade] * up
+        later = (end - fade - begin) / rate
+        last = words.pop()
+        words.append(last._replace(end=min(last.end, after.words[0].start + later)))
+        words += [Word(w.text, w.start + later, w.end + later) for w in after.words]
+        wave = np.concatenate((wave[:end - fade], coming))
+    return Utterance(wave, words)
+
+
 def at_speed(said: Utterance, speed: float) -> Utterance:
     """The same, ``speed`` (to the nearest fraction of at most 1/50) times as fast and as high."""
     exact = Fraction(speed).limit_denominator(50)  # small numbers: the filter of two large ones fills the memory

@@ -9,7 +9,7 @@ import torch
 from datamodules.clip import Clip
 from datamodules.config import RespokenConfig
 from datamodules.respoken import respoken
-from datamodules.splice import FADE_S, Utterance, at_speed, spliced
+from datamodules.splice import FADE_S, Utterance, at_speed, in_a_row, spliced
 from streamchar.transcript import Word
 
 RATE = 16000
@@ -86,6 +86,27 @@ def test_speed_changes_pitch_and_pace_together():
     assert len(fast.wave) == pytest.approx(1.6 * RATE / 1.1, abs=2)
 
 
+@pytest.mark.parametrize("pause", [0.0, 0.1, 9.0])
+def test_one_sentence_follows_another_after_at_most_the_pause(pause):
+    said = in_a_row([recording("lay red at", 300), recording("bin blue by", 700), recording("set white in", 500)],
+                    [pause] * 2, RATE)
+    assert heard(said) == pytest.approx([300] * 3 + [700] * 3 + [500] * 3, abs=4)
+    most = 0.2 + 0.2 - FADE_S  # all the quiet that the recordings have, before the first word and behind the last
+    for before, after in ((2, 3), (5, 6)):
+        between = said.words[after].start - said.words[before].end
+        assert between == pytest.approx(min(pause, most), abs=1e-3)
+    assert np.abs(np.diff(said.wave)).max() < 0.2  # no click: the highest tone rises by .08 a sample
+
+
+def test_words_that_end_with_their_sound_do_not_reach_into_the_next_sentence():
+    whole = recording("lay red at", 300)
+    tight = Utterance(whole.wave[round(0.2 * RATE):round(1.4 * RATE)],
+                      [Word(w.text, w.start - 0.2, w.end - 0.2) for w in whole.words])
+    said = in_a_row([tight, tight], [0.3], RATE)
+    assert all(a.end <= b.start + 1e-6 for a, b in pairwise(said.words))
+    assert said.words[-1].end <= len(said.wave) / RATE + 1e-6
+
+
 def clips() -> list[Clip]:
     texts = {"a": "lay red at", "b": "bin blue by", "c": "set white in", "d": "place green"}
     out = []
@@ -113,6 +134,14 @@ def test_sentences_stay_in_the_grammar_and_voices_are_named_after_their_speed():
     assert all(torch.equal(a.wave, b.wave) and a.words == b.words for a, b in zip(made, again, strict=True))
 
 
+def test_several_sentences_are_one_clip():
+    made = list(respoken(clips(), RespokenConfig(times=20, sentences=3, speeds=[1.0]), {"lay blue in"}, "x.tar"))
+    texts = [c.text.split() for c in made if c.key.startswith("a+")]
+    assert all(len(words) == 9 and words[0] == "lay" for words in texts)
+    assert {words[3] for words in texts} == {"lay", "bin", "set"}
+    assert not any(" ".join(words[i:i + 3]) == "lay blue in" for words in texts for i in (0, 3, 6))
+
+
 def test_nobody_says_the_words_of_one_who_is_not_named():
     nameless = clips()
     for clip in nameless:
@@ -126,6 +155,6 @@ def test_a_set_whose_every_sentence_is_held_out_gives_none():
 
 
 def test_wrong_options_are_named():
-    found = RespokenConfig(times=-1, share=1, switch_p=2, speeds=[0.1]).problems()
+    found = RespokenConfig(times=-1, share=1, switch_p=2, speeds=[0.1], sentences=0, pause_s=-1).problems()
     assert [problem.split("=")[0] for problem in found] == [
-        f"data.respoken.{name}" for name in ("times", "share", "switch_p", "speeds")]
+        f"data.respoken.{name}" for name in ("times", "share", "switch_p", "speeds", "sentences", "pause_s")]
