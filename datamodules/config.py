@@ -28,7 +28,7 @@ class RespokenConfig:
     """Sentences in a row in every new clip. Where the recorded clips hold one each, nothing else tells how one follows
     another, as in a stream."""
     pause_s: float = 0.3
-    """At most so much quiet between two of them, drawn from 0 on."""
+    """At most so much quiet between two of them, drawn from 0 on, before the speed."""
 
     def problems(self) -> list[str]:
         """Everything that is wrong with these values, in words."""

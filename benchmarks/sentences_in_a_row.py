@@ -1,0 +1,63 @@
+"""How many words are heard right where one sentence of the GRID grammar follows another in a stream.
+
+``python benchmarks/sentences_in_a_row.py stage=evaluate preset=grid name=RUN data.shards=SHARDS [from=orchestrator
+evaluate.steps=16]``: three new sentences a stream, one stream for each of up to 32 held-out clips; heard by
+pocketsphinx with the grammar of several sentences.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from difflib import SequenceMatcher
+from pathlib import Path
+
+import numpy as np
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from datamodules.evaluation_set import EvaluationSet  # noqa: E402
+from datamodules.latent_shards import LatentStore  # noqa: E402
+from pipelines.config.compose import compose  # noqa: E402
+from pipelines.config.grammar import parse  # noqa: E402
+from pipelines.evaluating.sentences import new_sentences  # noqa: E402
+from pipelines.evaluating.short import TOGETHER, speakers_of  # noqa: E402
+from pipelines.evaluating.streams import speak  # noqa: E402
+from pipelines.evaluating.voices import wave_of  # noqa: E402
+from pipelines.run_directory import RunDirectory  # noqa: E402
+from streamchar.evaluation.recogniser import GRID_SLOTS, PocketsphinxGrid  # noqa: E402
+
+STREAMS, ROW, SECONDS, SENTENCES_SEED = 32, 3, 20.0, 5
+
+
+@torch.no_grad()
+def main(argv: list[str]) -> None:
+    """Print the share of right words of the first, second and third sentence."""
+    cfg = compose(parse(argv))
+    directory = RunDirectory.of(cfg)
+    speaker = speakers_of(cfg, directory)[0]
+    character, clock = speaker.character, speaker.character.clock
+    video, audio = character.codecs()
+    store = LatentStore(directory.input("encode", "latents/val"), clock,
+                        {"video": video.fingerprint, "audio": audio.fingerprint})
+    clips = EvaluationSet(store, clock, character.window, character.units, STREAMS, cfg.evaluate.seed)
+    texts = new_sentences(ROW * len(clips), [], SENTENCES_SEED)
+    words = [" ".join(texts[ROW * i:ROW * (i + 1)]).split() for i in range(len(clips))]
+    recogniser, right = PocketsphinxGrid(several=True), []
+    for first in range(0, len(clips), TOGETHER):
+        told = words[first:first + TOGETHER]
+        takes, _, _ = speak(character, replace(clips.batch(first, len(told)), words=told), speaker.plan, SECONDS,
+                            cfg.evaluate.seed)
+        for text, take in zip(told, takes, strict=True):
+            heard = [word.text for word in recogniser.hear(wave_of(take.sound, clock))]
+            found = np.zeros(len(text))
+            for run in SequenceMatcher(None, text, heard, autojunk=False).get_matching_blocks():
+                found[run.a:run.a + run.size] = 1
+            right.append(found)
+    shares = 100 * np.mean(right, axis=0).reshape(ROW, len(GRID_SLOTS)).mean(axis=1)
+    print(f"{speaker.column}, {len(right)} streams, right words by sentence, %: {' '.join(f'{s:.0f}' for s in shares)}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
