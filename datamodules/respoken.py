@@ -31,7 +31,7 @@ Spoken = tuple[Clip, Utterance]
 
 def respoken(clips: Iterable[Clip], cfg: RespokenConfig, avoid: Collection[str], shard: str) -> Iterator[Clip]:
     """``cfg.times`` new clips for every one of ``clips`` whose words can be cut apart, each beginning with its first
-    word, of ``cfg.sentences`` sentences; a function of the arguments alone.
+    word, of one to ``cfg.sentences`` sentences; a function of the arguments alone.
 
     Args:
         clips: of one shard; their pictures are not looked at.
@@ -50,7 +50,8 @@ def respoken(clips: Iterable[Clip], cfg: RespokenConfig, avoid: Collection[str],
                 rng = np.random.default_rng([zlib.crc32(shard.encode()), zlib.crc32(spoken[0].key.encode()), number])
                 speed = float(rng.choice(cfg.speeds))
                 others = alike[_kind(spoken[0])]
-                begins = [spoken, *(others[rng.integers(len(others))] for _ in range(cfg.sentences - 1))]
+                more = rng.integers(cfg.sentences)
+                begins = [spoken, *(others[rng.integers(len(others))] for _ in range(more))]
                 rows = [_sources(begin, others, cfg.switch_p, avoid, rng) for begin in begins]
                 if all(rows):
                     yield _clip(rows, number, speed, rng.uniform(0.0, cfg.pause_s, len(rows) - 1).tolist())
