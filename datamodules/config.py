@@ -25,8 +25,8 @@ class RespokenConfig:
     speeds: list[float] = field(default_factory=lambda: [0.92, 0.96, 1.0, 1.04, 1.08])
     """Speeds (of pitch too) that are drawn from; at each the voice counts as another speaker's."""
     sentences: int = 1
-    """At most so many sentences in a row in a new clip, drawn from one on. Where the recorded clips hold one each, nothing
-    else tells how one follows another, as in a stream."""
+    """At most so many sentences in a row in a new clip, drawn from one on. Where the recorded clips hold one each,
+    nothing else tells how one follows another, as in a stream."""
     pause_s: float = 0.3
     """At most so much quiet between two of them, drawn from 0 on, before the speed."""
 
