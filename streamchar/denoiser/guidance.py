@@ -2,7 +2,7 @@
 
 The null branch is ``c_a`` replaced by one learned vector, or [ours] the ``c_a`` of an orchestrator that was not told
 the text. ``c_a`` holds the orchestrator's whole estimate of the sound: away from its absence is away from the sound's
-own scale, away from a ``c_a`` without text is towards the words (docs/training.md).
+own scale, away from a ``c_a`` without text is towards the words (docs/experiments.md).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def guided_condition(c_a: Tensor, c_null: Tensor, weight: float) -> Tensor:
     """``c_a + (w - 1)(c_a - c_null)`` [ours]: the same direction before the denoiser, which then runs one branch.
 
     It comes near to guiding the velocity (an undistilled teacher in four steps: 24.4 % word errors so, 23.2 % guided,
-    docs/training.md). What is missing a student learns, and one whose orchestrator is frozen can learn it only from
+    docs/experiments.md). What is missing a student learns, and one whose orchestrator is frozen can learn it only from
     here. Pictures hear the same ``c_a``, whatever ``guidance_video`` is.
     """
     return c_a + (weight - 1) * (c_a - c_null)
