@@ -58,10 +58,15 @@ class StageConfig:
     """Updates before averaging starts; until then the average equals the weights."""
     max_nonfinite: int = 10
     """Non-finite iterations in a row before the run stops."""
+    val_every: int = 0
+    """Iterations between validations of this stage; 0: ``trainer.val_every``."""
 
     def problems(self, where: str) -> list[str]:
         """Everything that is wrong with these values, in words."""
-        return [] if self.accumulate >= 1 else [f"{where}.accumulate={self.accumulate} must be at least 1"]
+        found = [] if self.accumulate >= 1 else [f"{where}.accumulate={self.accumulate} must be at least 1"]
+        if self.val_every < 0:
+            found.append(f"{where}.val_every={self.val_every} must not be negative")
+        return found
 
     def average_from(self) -> int:
         """Updates of the averaged role before averaging starts."""

@@ -17,7 +17,8 @@ _MODEL = ("seed", "clock", "window", "codec", "data", "diffusion", "orchestrator
 _DEPENDS: dict[str, tuple[str, ...]] = {
     "prepare": ("prepare", "intake", "seed"),
     "encode": ("codec", "clock", "data.latents", "data.mix", "data.shards", "data.val_shards", "data.speech_shards",
-               "data.respoken.times", "data.respoken.switch_p", "data.respoken.speeds",
+               "data.respoken.times", "data.respoken.switch_p", "data.respoken.speeds", "data.respoken.sentences",
+               "data.respoken.pause_s",
                "data.size", "data.phases", "data.latent_dtype", "data.codec_clips", "data.max_clips"),
     "orchestrator": (*_MODEL, "stages.orchestrator"),
     "teacher": (*_MODEL, "denoiser", "stages.teacher"),
@@ -62,6 +63,8 @@ def digest(run: RunDirectory, stage: str, cfg: RunConfig) -> str:
             at: Any = asdict(cfg)
             for part in path.split("."):
                 at = at[part]
+            if path == f"stages.{stage}":
+                at = {key: value for key, value in at.items() if key != "val_every"}  # a validation changes nothing
             values[path] = read_of_diffusion(at, stage) if path == "diffusion" else at
     values = read_of_data(values)
     if cfg.init:

@@ -21,7 +21,8 @@ log = logging.getLogger(__name__)
 
 _SCIENCE = ("seed", "clock", "window", "codec", "data", "diffusion", "orchestrator", "denoiser", "student")
 _FREE = ("data.num_workers", "data.encode_workers", "data.max_bad_share")
-"""Settings that may change between two processes of one stage without a word, besides its number of steps."""
+"""Settings that may change between two processes of one stage without a word, besides its own steps and
+validations."""
 
 
 def settings(cfg: RunConfig, stage: str, directory: RunDirectory) -> dict[str, Any]:
@@ -41,7 +42,8 @@ def settings(cfg: RunConfig, stage: str, directory: RunDirectory) -> dict[str, A
             found[f"made.{earlier}"] = made
     if (export := identity(cfg, directory, stage)) is not None:
         found["made.init"] = export
-    kept = {k: v for k, v in found.items() if k not in _FREE and k != f"stages.{stage}.steps"}
+    free = (*_FREE, f"stages.{stage}.steps", f"stages.{stage}.val_every")
+    kept = {k: v for k, v in found.items() if k not in free}
     return json.loads(json.dumps(kept, default=str))  # as it will be read back from a marker
 
 

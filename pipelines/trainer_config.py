@@ -47,7 +47,8 @@ class TrainerConfig:
     log_every: int = 10
     """Steps between logged steps."""
     val_every: int = 500
-    """Steps between validations; the stage's start and end are always validated; 0: start and end alone."""
+    """Steps between validations, where a stage has no ``val_every`` of its own; the stage's start and end are always
+    validated; 0: start and end alone."""
     val_batches: int = 0
     """Validation batches per rank; 0: all."""
     ckpt_every: int = 500

@@ -23,6 +23,7 @@ def cross_check(cfg: RunConfig, *, to_run: bool = True) -> list[str]:
     ``to_run``: also what a stage needs in order to run, but not to be printed or sized (``--cfg``, ``--dry-run``).
     """
     found = _own(cfg, "") + _run(cfg) + _window(cfg) + _sizes(cfg) + _guidance(cfg) + _deepspeed(cfg) + _roles(cfg)
+    found += _validations(cfg)
     return found + (_files(cfg) if to_run and cfg.stage else [])
 
 
@@ -117,6 +118,17 @@ def _guidance(cfg: RunConfig) -> list[str]:
     training = [s for s in cfg.chain if s in ("orchestrator", "teacher")] if cfg.stage == "all" else [cfg.stage]
     return [problem for stage in training if stage in ("orchestrator", "teacher")
             and (problem := unseen_null(cfg.diffusion, stage, getattr(cfg.stages, stage).drops))]
+
+
+def _validations(cfg: RunConfig) -> list[str]:
+    """The best checkpoint is judged at its own step, in a stage with validations of its own too."""
+    saved, found = cfg.trainer.ckpt_every, []
+    for stage in [s for s in TRAINING if cfg.stage in (s, "all")]:
+        every = getattr(cfg.stages, stage).val_every
+        if cfg.trainer.best and saved and every % saved:
+            found.append(f"trainer.best needs checkpoints where validations are: stages.{stage}.val_every={every} must "
+                         f"be a multiple of trainer.ckpt_every={saved}")
+    return found
 
 
 def _deepspeed(cfg: RunConfig) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+from dataclasses import replace
 from difflib import unified_diff
 from pathlib import Path
 from typing import Any
@@ -62,7 +63,8 @@ def run(cfg: RunConfig, directory: RunDirectory) -> bool:
         params = science(cfg, stage, module) | swept(directory)
         loggers = [*alerts, *open_loggers(cfg.callbacks.tracking, directory, stage, done, params)]
         average = (options.ema_decay, options.average_from())
-        job = Fit(stage, folder, steps, cfg.trainer, cfg.callbacks, average, start, about)
+        trainer = replace(cfg.trainer, val_every=options.val_every or cfg.trainer.val_every)
+        job = Fit(stage, folder, steps, trainer, cfg.callbacks, average, start, about)
         try:
             complete = fit(job, module, data, loggers)
         except DeviceMemoryError as error:

@@ -9,6 +9,7 @@ from pipelines.config.compose import compose
 from pipelines.config.grammar import parse
 from pipelines.resume import settings
 from pipelines.run_directory import RunDirectory
+from streamchar.errors import InputError
 
 
 @pytest.mark.parametrize(("stage", "reads"), [("orchestrator", False), ("teacher", False), ("dmd", True),
@@ -33,7 +34,8 @@ def test_words_said_again_count_only_where_there_are_any(tmp_path: Path, stage: 
         return digest(RunDirectory.of(cfg), stage, cfg)
 
     assert found() == found("data.respoken.switch_p=0.1") != found("data.respoken.times=1")
-    assert found("data.respoken.times=1") != found("data.respoken.times=1", "data.respoken.switch_p=0.1")
+    for further in ("switch_p=0.1", "speeds=[1.0]", "sentences=2", "pause_s=0.1"):
+        assert found("data.respoken.times=1") != found("data.respoken.times=1", f"data.respoken.{further}")
     seen: list[str] = []
     monkeypatch.setattr("pipelines.completion.json.dumps", lambda values, **_: seen.append(str(values)) or "")
     found()
@@ -44,3 +46,22 @@ def test_a_checkpoint_from_before_words_were_said_again_goes_on(tmp_path: Path) 
     for options, named in (((), False), (("data.respoken.times=1",), True)):
         cfg = compose(parse(["stage=teacher", "preset=puppet", f"root={tmp_path}", *options]))
         assert any("respoken" in key for key in settings(cfg, "teacher", RunDirectory.of(cfg))) == named
+
+
+@pytest.mark.parametrize("stage", ["orchestrator", "teacher", "dmd", "rollout"])
+def test_how_often_a_stage_is_validated_changes_nothing_that_is_made(tmp_path: Path, stage: str) -> None:
+    found = []
+    for every in ("0", "7"):
+        cfg = compose(parse([f"stage={stage}", "preset=demo", f"root={tmp_path}", f"stages.{stage}.val_every={every}"]))
+        found.append((digest(RunDirectory.of(cfg), stage, cfg), settings(cfg, stage, RunDirectory.of(cfg))))
+    assert found[0] == found[1]
+
+
+def test_the_best_is_judged_at_checkpoints_in_stages_with_validations_of_their_own_too() -> None:
+    options = ["stage=dmd", "preset=demo", "trainer.best=eval/student_energy_audio", "trainer.ckpt_every=40",
+               "trainer.val_every=80"]
+    compose(parse([*options, "stages.dmd.val_every=120", "stages.rollout.val_every=7"]))
+    with pytest.raises(InputError, match="stages.dmd.val_every=60 must be a multiple of trainer.ckpt_every=40"):
+        compose(parse([*options, "stages.dmd.val_every=60"]))
+    with pytest.raises(InputError, match="stages.dmd.val_every=-1 must not be negative"):
+        compose(parse(["stage=dmd", "preset=demo", "stages.dmd.val_every=-1"]))
