@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
+from numpy.typing import NDArray
 from rich.progress import Progress
 
 from pipelines.evaluating.cheats import source
@@ -21,6 +22,8 @@ from streamchar.transcript import normalise_words
 
 Heard = dict[str, list[tuple[Subject, str]]]
 """Per column what was heard of every subject that has it."""
+Counts = dict[str, list[tuple[str, float, float]]]
+"""Per column the clip, a part and its whole, of every stream."""
 
 
 def word_rows(report: Report, subjects: list[Subject], known: list[str], devices: Devices, clock: ChunkClock, main: str,
@@ -45,7 +48,9 @@ def word_rows(report: Report, subjects: list[Subject], known: list[str], devices
     _errors(report, "word errors", own, seed, "heard by pocketsphinx with "
             + ("the GRID grammar" if by_grammar else f"a bigram{closed}"), beside, "shuffled transcripts")
     _new_and_seeds(report, heard, main, seed)
-    report.add("words", "character errors", {c: 100 * score_of(f, seed).cer for c, f in own.items() if f}, unit="%")
+    letters = {c: score_of(f, seed) for c, f in own.items() if f}
+    report.add("words", "character errors", {c: 100 * s.cer for c, s in letters.items()},
+               {c: (100 * s.cer_low, 100 * s.cer_high) for c, s in letters.items()}, unit="%")
     _noise(report, recogniser, recorded, clock, main, seed)
     loose = hear_all(free, recorded, clock, bar, "hearing words, bigram") if by_grammar else own
     if by_grammar:
@@ -115,16 +120,15 @@ def _new_and_seeds(report: Report, heard: Heard, main: str, seed: int) -> None:
 
 
 def _repeats(report: Report, heard: Heard) -> None:
-    """Repeated and inserted words per word of the text, with intervals over clips."""
+    """Repeated and inserted words per word of the text."""
     for name, pick in (("repeated words", lambda r: r.repeated), ("inserted words", lambda r: r.inserted)):
-        values, intervals = {}, {}
+        counts: Counts = {}
         for column, found in heard.items():
-            rows = [(len(normalise_words(s.text)), pick(repetition_score([s.text], [w]))) for s, w in found]
-            table = np.array([(n, n * share) for n, share in rows], np.float64).reshape(-1, 2)
-            if len(table):
-                values[column] = 100 * float(table[:, 1].sum() / table[:, 0].sum())
-                intervals[column] = interval(table, lambda t: 100 * float(t[:, 1].sum() / t[:, 0].sum()))
-        report.add("words", name, values, intervals, unit="%", note="heard by the bigram, per word of the text")
+            for subject, words in found:
+                due = len(normalise_words(subject.text))
+                surplus = due * pick(repetition_score([subject.text], [words]))
+                counts.setdefault(column, []).append((subject.group, surplus, due))
+        _shares(report, "words", name, counts, note="heard by the bigram, per word of the text")
 
 
 def _noise(report: Report, recogniser: Recogniser, subjects: list[Subject], clock: ChunkClock, main: str,
@@ -146,10 +150,31 @@ def _slots(report: Report, heard: Heard) -> None:
     """Share of right words per slot of the grammar, for sentences that are heard whole."""
     slots = list(GRID_SLOTS)
     for k, name in enumerate(slots):
-        right: dict[str, list[float]] = {}
+        counts: Counts = {}
         for column, found in heard.items():
             for subject, words in found:
                 said, got = normalise_words(subject.text), words.split()
-                right.setdefault(column, []).extend(
-                    100 * float(i < len(got) and got[i] == said[i]) for i in range(k, len(said), len(slots)))
-        report.measure("words by slot", name, right, unit="%", better="high")
+                places = range(k, len(said), len(slots))
+                right = sum(i < len(got) and got[i] == said[i] for i in places)
+                counts.setdefault(column, []).append((subject.group, right, len(places)))
+        _shares(report, "words by slot", name, counts, better="high")
+
+
+def _shares(report: Report, group: str, name: str, counts: Counts, **more: str) -> None:
+    """A row of parts of wholes in %, pooled; for its intervals a clip's streams with several seeds are drawn together,
+    as in :func:`score_of`."""
+    values, intervals = {}, {}
+    for column, rows in counts.items():
+        _, number = np.unique([clip for clip, _, _ in rows], return_inverse=True)
+        table = np.zeros((number.max() + 1, 2))
+        np.add.at(table, number, [(part, whole) for _, part, whole in rows])
+        values[column] = _percent(table)
+        if len(table) > 1:
+            intervals[column] = interval(table, _percent)
+    report.add(group, name, values, intervals, unit="%", **more)
+
+
+def _percent(table: NDArray[np.float64]) -> float:
+    """(clips, 2) parts and wholes -> the pooled share in %; nan of nothing."""
+    part, whole = table.sum(0)
+    return 100 * float(part / whole) if whole else float("nan")

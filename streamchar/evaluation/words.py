@@ -15,15 +15,18 @@ from streamchar.transcript import normalise_words
 
 @dataclass(frozen=True)
 class WordScore:
-    """Errors as parts of the reference: ``wer`` with its 95 % interval ``low`` to ``high``, ``cer``; ``words`` counted.
+    """Errors as parts of the reference: ``wer`` and ``cer`` with their 95 % intervals; ``words`` counted.
 
-    ``sentences`` is the number of sentences; with one sentence the interval is the value itself.
+    ``low`` and ``high`` are of ``wer``, ``cer_low`` and ``cer_high`` of ``cer``; ``sentences`` is the number of
+    sentences, with one of which an interval is the value itself.
     """
 
     wer: float
     low: float
     high: float
     cer: float
+    cer_low: float
+    cer_high: float
     words: int
     sentences: int
 
@@ -57,10 +60,10 @@ def score_words(references: Sequence[str], heard: Sequence[str], *, resamples: i
         counts = np.stack([np.bincount(number, column) for column in counts.T], axis=1)
     draws = np.random.default_rng(seed).integers(0, len(counts), (resamples, len(counts)))
     sums = counts[draws].sum(1)  # (R, 4)
-    rates = sums[:, 0] / np.maximum(sums[:, 1], 1)
-    low, high = np.quantile(rates, [0.025, 0.975])
+    low, high = np.quantile(sums[:, 0] / np.maximum(sums[:, 1], 1), [0.025, 0.975])
+    cer_low, cer_high = np.quantile(sums[:, 2] / np.maximum(sums[:, 3], 1), [0.025, 0.975])
     return WordScore(float(errors / words), float(low), float(high), float(letter_errors / max(letters, 1)),
-                     int(words), sentences)
+                     float(cer_low), float(cer_high), int(words), sentences)
 
 
 def shuffled_score(references: Sequence[str], heard: Sequence[str], *, seed: int = 0) -> WordScore:

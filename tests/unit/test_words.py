@@ -32,6 +32,8 @@ def test_interval_is_deterministic_and_narrows():
     many = score_words(["a b", "c d"] * 50, ["a b", "c x"] * 50)
     assert few == score_words(["a b", "c d"], ["a b", "c x"])
     assert many.high - many.low < few.high - few.low
+    assert few.cer_low < few.cer < few.cer_high
+    assert many.cer_high - many.cer_low < few.cer_high - few.cer_low
 
 
 def test_shuffled_transcripts_score_badly():
