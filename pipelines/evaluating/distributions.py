@@ -38,8 +38,9 @@ def deep_rows(report: Report, subjects: list[Subject], devices: Devices) -> None
     for name, what, network, least in networks:
         if network is None:
             continue
-        pools = [{c: network(r.frames) for c, r in s.renderings.items() if len(r.frames) >= least and c not in CHEATS}
-                 for s in subjects]
+        shown = [{c: r.frames for c, r in s.renderings.items() if c not in CHEATS} for s in subjects]
+        pools = [{c: network(frames) for c, frames in columns.items()} for columns in shown
+                 if "real" in columns and min(map(len, columns.values())) >= least]  # else nothing can stand beside it
         _row(report, pools, f"Frechet distance, {name}", what)
 
 
@@ -52,12 +53,14 @@ def _row(report: Report, pools: Sequence[dict[str, Tensor]], name: str, what: st
     goal: list[Tensor] = []
     for pool in pools:
         count = min(len(pool[c]) for c in columns)
+        if count < 2:  # a clip of less than two chunks, say: no turns to take
+            continue
         goal.append(pool["real"][1:count:2])
         for column in columns:
             even[column].append(pool[column][:count:2][:len(goal[-1])])
-    target = torch.cat(goal)
-    if len(target) < LEAST:
+    if sum(map(len, goal)) < LEAST:
         return
+    target = torch.cat(goal)
     values = {("baseline" if c == "real" else c): frechet_distance(torch.cat(f), target) for c, f in even.items()}
     report.add("distribution", name, values, note=f"{len(target)} {what} a side, the same clips; covariances shrunk: "
                "compares inside this table only", baseline="other real ones")

@@ -19,6 +19,7 @@ from datamodules.latent_shards import LatentStore
 from datamodules.quarantine import DamagedSample
 from pipelines.evaluating.devices import Devices
 from pipelines.evaluating.material import Subject
+from pipelines.evaluating.voices import wave_of
 from streamchar.clock import ChunkClock
 from streamchar.errors import DataError
 from streamchar.evaluation.recogniser import SAMPLE_RATE
@@ -85,11 +86,11 @@ def syncnet_rows(report: Report, subjects: list[Subject], ours: SyncNet | None, 
     """Confidence and distance of every rendering, all cut to the shortest: both depend on the length."""
     if ours is not None:
         net = ours
-        _rows(report, subjects, lambda f, s: sync_distance(net, f, s, clock.fps, clock.sample_rate), clock,
+        _rows(report, subjects, lambda f, s: sync_distance(net, f, s, clock.fps, SAMPLE_RATE), clock,
               "SyncNet, ours:", "trained on the recorded training clips; no published number compares", bar)
     if devices.syncnet is not None:
         field = devices.syncnet
-        _rows(report, subjects, lambda f, s: field_sync_distance(field, f, s, clock.fps, clock.sample_rate), clock,
+        _rows(report, subjects, lambda f, s: field_sync_distance(field, f, s, clock.fps, SAMPLE_RATE), clock,
               "SyncNet v2:", "Sync-C and Sync-D; faces are taken as cropped", bar)
 
 
@@ -101,8 +102,8 @@ def _rows(report: Report, subjects: list[Subject], measure: Measure, clock: Chun
     for subject in bar.track(subjects, description=name.rstrip(":")):
         for column, r in subject.renderings.items():
             if shortest and len(r.frames) >= shortest:
-                sound = r.sound[:round(shortest / clock.fps * clock.sample_rate)]
-                found.setdefault(column, []).append(measure(r.frames[:shortest], sound))
+                sound = wave_of(r.sound, clock)[:round(shortest / clock.fps * SAMPLE_RATE)]
+                found.setdefault(column, []).append(measure(r.frames[:shortest], sound.numpy()))
     report.measure("sync", f"{name} confidence", {c: [s.confidence for s in v] for c, v in found.items()},
                    better="high", note=f"{note}; {shortest} frames each")
     report.measure("sync", f"{name} distance", {c: [s.distance for s in v] for c, v in found.items()})
