@@ -82,7 +82,7 @@ def _told(path: Path) -> dict[str, object]:
     as_json, as_text = path.with_suffix(".json"), path.with_suffix(".txt")
     try:
         if as_json.is_file():
-            told = json.loads(as_json.read_text(encoding="utf-8"))
+            told = json.loads(as_json.read_text(encoding="utf-8-sig"))  # some editors begin a file with its mark
             if isinstance(told, dict) and isinstance(told.get("text"), str):
                 return told
             raise InputError(f"{as_json.name} holds no text; expected {{\"text\": ...}}")

@@ -65,11 +65,13 @@ def short_protocol(cfg: RunConfig, directory: RunDirectory, bar: Progress) -> Re
     val = LatentStore(directory.input("encode", "latents/val"), clock, prints)
     train = LatentStore(directory.input("encode", "latents/train"), clock, prints)
     texts = [c.record.text for c in train.clips if c.record.recorded]
-    devices = open_devices(options.parts, not any("mouth" in c.record.meta for c in train.clips[:1]))
+    first = next((c for c in train.clips if c.has_video), None)
+    devices = open_devices(options.parts, first is None or "mouth" not in first.record.meta)
     chosen = EvaluationSet(val, clock, character.window, character.units, options.clips, options.seed)
     subjects = [held_out(chosen, i, clock, video, audio, cfg.data.size)
                 for i in bar.track(range(len(chosen)), description="held-out clips")]
     clips = list(subjects)
+    mouth = choose_mouth(options, train, clips, video)  # before hours of streaming: it may be asked for in vain
     subjects += asked_anew(clips, options.new_sentences, [c.record.text for c in train.clips], options.seed)
     subjects = with_seeds(subjects, options.seeds)
     report = Report(f"Evaluation of run {directory.name}", {
@@ -87,7 +89,6 @@ def short_protocol(cfg: RunConfig, directory: RunDirectory, bar: Progress) -> Re
     if options.cheats:
         add_cheats(clips, options.seed)
     show_clips(directory, subjects, report, clock, bar)
-    mouth = choose_mouth(options, train, clips, video)
     syncnet = our_syncnet(directory.stage("evaluate") / "syncnet", train, clock, cfg.data.size, options.syncnet_clips,
                           options.seed, bar) if options.syncnet_clips else None
     means = Means(devices, mouth, texts, other_looks(train, {s.look for s in clips}, video), syncnet)

@@ -77,9 +77,9 @@ class EvaluateConfig:
         found = []
         if self.protocol not in ("short", "long"):
             found.append(f"evaluate.protocol={self.protocol!r} must be short or long")
-        if self.folder and (self.gate or self.teacher or self.protocol == "long"):
-            found.append("clips=DIR scores clips that are there: leave evaluate.gate, evaluate.teacher and "
-                         "protocol=long out, which need a model")
+        if self.folder and (self.gate or self.protocol == "long"):  # a teacher that a preset sets does no harm
+            found.append("clips=DIR scores clips that are there: evaluate.gate=false and protocol=short are wanted, "
+                         "since the others need a model")
         if self.new_sentences < 0 or self.seeds < 1 or self.quality_clips < 1:
             found.append(f"evaluate.new_sentences={self.new_sentences} must not be negative, seeds={self.seeds} and "
                          f"quality_clips={self.quality_clips} at least 1")

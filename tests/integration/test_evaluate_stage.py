@@ -16,6 +16,7 @@ from pipelines.config.schema import RunConfig
 from pipelines.evaluating import short, syncnets
 from pipelines.run_directory import RunDirectory
 from pipelines.stages import encode, evaluate, prepare
+from streamchar.errors import InputError
 from streamchar.evaluation.syncnet_config import SyncNetConfig
 from streamchar.evaluation.syncnet_training import train_syncnet
 from streamchar.rollout.character import Character
@@ -84,6 +85,19 @@ def test_recordings_that_are_gone_leave_the_codec_floor(run: tuple[RunConfig, Ru
     videos = json.loads((directory.stage("evaluate") / "report.json").read_text())["clips"][0]["videos"]
     assert "codec" in videos and "real" not in videos
     assert Path(directory.stage("evaluate") / videos["student"]).is_file()
+
+
+def test_a_detector_that_is_not_there_is_missed_before_anything_is_streamed(
+        run: tuple[RunConfig, RunDirectory], monkeypatch: pytest.MonkeyPatch) -> None:
+    cfg, directory = run
+
+    def never(*_: object) -> None:
+        raise AssertionError("streamed first")
+
+    monkeypatch.setattr(short, "load_character", random_character)
+    monkeypatch.setattr(short, "generate", never)
+    with pytest.raises(InputError, match="face mesh"):
+        evaluate.run(replace(cfg, evaluate=replace(cfg.evaluate, mouth="mesh")), directory)
 
 
 def test_our_syncnet_is_trained_once_on_the_recorded_clips(run: tuple[RunConfig, RunDirectory],

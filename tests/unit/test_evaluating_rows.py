@@ -1,0 +1,129 @@
+"""Rows of the evaluation's table on odd material: short clips, other rates of sound, several seeds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from rich.progress import Progress
+
+from pipelines.evaluating import given, syncnets
+from pipelines.evaluating.devices import Devices
+from pipelines.evaluating.distributions import deep_rows, latent_rows
+from pipelines.evaluating.material import SEED_MARK, Rendering, Subject
+from pipelines.evaluating.syncnets import syncnet_rows
+from pipelines.evaluating.words import _repeats, _shares, _slots
+from streamchar.clock import ChunkClock
+from streamchar.evaluation.config import EvaluateConfig
+from streamchar.evaluation.report import Report
+from streamchar.evaluation.syncnet_offsets import SyncNetScore
+from streamchar.types import Latents
+
+CLOCK = ChunkClock(fps=25, chunk_frames=17, audio_rate=25, sample_rate=16000)
+TEXT = "place red at c nine again"
+
+
+class Known:
+    """What a held-out clip's own latents are, as far as distances look."""
+
+    def __init__(self, chunks: int) -> None:
+        generator = torch.Generator().manual_seed(chunks)
+        size = CLOCK.audio_start(max(chunks - 1, 0)) + CLOCK.audio_latents
+        self.video = torch.randn(max(chunks, 1), 4, 5, 6, 6, generator=generator)
+        self.audio = torch.randn(size if chunks else CLOCK.audio_latents - 1, 7, generator=generator)
+
+
+def with_chunks(key: str, real: int, student: int) -> Subject:
+    made = [Latents(torch.randn(1, 4, 5, 6, 6), torch.randn(1, CLOCK.audio_latents, 7)) for _ in range(student)]
+    return Subject(key, TEXT, None, truth=Known(real), latents={"student": made})  # type: ignore[arg-type]
+
+
+def test_a_clip_of_less_than_a_chunk_does_not_end_the_evaluation() -> None:
+    report = Report("", {})
+    latent_rows(report, [with_chunks("short", 0, 1), with_chunks("a", 5, 6), with_chunks("b", 6, 5)], CLOCK)
+    assert {r.name: set(r.values) for r in report.rows} == dict.fromkeys(
+        ("Frechet distance, video latents", "Frechet distance, audio latents"), {"student", "baseline"})
+    only_short = Report("", {})
+    latent_rows(only_short, [with_chunks("short", 0, 1)], CLOCK)
+    assert not only_short.rows
+
+
+def test_features_are_of_clips_that_stand_beside_a_recording_and_of_no_others() -> None:
+    seen: list[int] = []
+
+    def features(frames: np.ndarray) -> torch.Tensor:
+        seen.append(len(frames))
+        return torch.from_numpy(frames[:, 0, 0].astype(np.float32))
+
+    def subject(**frames: int) -> Subject:
+        rng = np.random.default_rng(0)
+        quiet = np.zeros(0, np.float32)
+        return Subject("", TEXT, None, {c: Rendering(rng.integers(0, 255, (n, 4, 4, 3), np.uint8), quiet)
+                                        for c, n in frames.items()})
+
+    devices = Devices(inception=features)  # type: ignore[arg-type]
+    report = Report("", {})
+    deep_rows(report, [subject(given=20)], devices)
+    assert not seen and not report.rows  # a folder's clips: hours of work for no row
+    deep_rows(report, [subject(real=20, student=16), subject(codec=30, student=30)], devices)
+    assert seen == [20, 16] and set(report.rows[0].values) == {"student", "baseline"}
+
+
+def test_syncnets_hear_16_khz_whatever_the_codec_gives(monkeypatch: pytest.MonkeyPatch) -> None:
+    heard: list[tuple[int, int, float]] = []
+
+    def measure(net: object, frames: np.ndarray, sound: np.ndarray, fps: float, rate: int) -> SyncNetScore:
+        heard.append((len(sound), rate, float(np.abs(np.fft.rfft(sound)).argmax()) / len(sound) * rate))
+        return SyncNetScore(1.0, 1.0, 0, (1.0,))
+
+    monkeypatch.setattr(syncnets, "sync_distance", measure)
+    monkeypatch.setattr(syncnets, "field_sync_distance", measure)
+    clock = ChunkClock(fps=25, chunk_frames=17, audio_rate=25, sample_rate=24000)
+    tone = np.sin(2 * np.pi * 400 * np.arange(48000) / 24000).astype(np.float32)
+    subject = Subject("a", TEXT, None, {"real": Rendering(np.zeros((50, 4, 4, 3), np.uint8), tone)})
+    with Progress(disable=True) as bar:
+        syncnet_rows(Report("", {}), [subject], object(), Devices(syncnet=object()), clock, bar)  # type: ignore[arg-type]
+    assert [(n, rate) for n, rate, _ in heard] == [(32000, 16000)] * 2
+    assert all(hertz == pytest.approx(400, abs=1) for _, _, hertz in heard)
+
+
+def test_seeds_of_one_clip_do_not_narrow_an_interval() -> None:
+    pytest.importorskip("jiwer")
+    words = TEXT.split()
+
+    def heard(seeds: int) -> dict[str, list[tuple[Subject, str]]]:
+        """Half of the clips are heard without an error, half with a wrong letter and a word said twice."""
+        bad = " ".join([*words[:3], "k", *words[4:], words[-1]])
+        return {"student": [(Subject(f"clip{i}" + f"{SEED_MARK}{n}" * (n > 0), TEXT, None, seed=n),
+                             bad if i % 2 else TEXT) for n in range(seeds) for i in range(12)]}
+
+    for rows in (_slots, _repeats):
+        one, three = Report("", {}), Report("", {})
+        rows(one, heard(1))
+        rows(three, heard(3))
+        assert [r.values for r in one.rows] == [r.values for r in three.rows]
+        assert [r.intervals for r in one.rows] == [r.intervals for r in three.rows]
+    values = {r.name: r for r in three.rows}
+    assert values["repeated words"].values["student"] == pytest.approx(100 / 12)
+    low, high = values["repeated words"].intervals["student"]
+    assert low < 100 / 12 < high
+
+
+def test_shares_of_nothing_and_of_one_clip() -> None:
+    report = Report("", {})
+    _shares(report, "g", "n", {"real": [("a", 0, 0)], "student": [("a", 1, 2), ("a", 2, 2)]})
+    assert np.isnan(report.rows[0].values["real"]) and report.rows[0].values["student"] == 75
+    assert not report.rows[0].intervals  # one clip, however many streams: no interval
+
+
+def test_a_text_that_begins_with_its_encodings_mark_is_read(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_bytes(b"\xef\xbb\xbf" + b'{"text": "bin blue"}')
+    assert given._told(tmp_path / "a.mp4")["text"] == "bin blue"
+
+
+def test_a_preset_that_sets_a_teacher_may_score_a_folder() -> None:
+    assert EvaluateConfig(folder="clips", teacher=True).problems() == []
+    for wrong in (EvaluateConfig(folder="clips", gate=True), EvaluateConfig(folder="clips", protocol="long")):
+        assert any("evaluate.gate=false and protocol=short" in p for p in wrong.problems())
