@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 
 GRID = 8
 BINS = 5
+BLOCK = 32
+"""Frames looked at together: a window of a long stream would not fit into memory in floats."""
 
 
 def appearance(frames: NDArray[np.uint8]) -> NDArray[np.float64]:
@@ -23,6 +25,10 @@ def appearance(frames: NDArray[np.uint8]) -> NDArray[np.float64]:
     A pixel is shared among the eight nearest bins, so that a slight change of all colours (a codec's) stays slight. The
     L1 distance of the layout parts and half that of the histogram parts both lie in [0, 1].
     """
+    return np.concatenate([_features(frames[i:i + BLOCK]) for i in range(0, len(frames), BLOCK)])
+
+
+def _features(frames: NDArray[np.uint8]) -> NDArray[np.float64]:
     f, h, w, _ = frames.shape
     rows, cols = np.linspace(0, h, GRID + 1).astype(int), np.linspace(0, w, GRID + 1).astype(int)
     values = frames.astype(np.float64) / 255

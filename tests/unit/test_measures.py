@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 import torch
@@ -11,7 +13,7 @@ from streamchar.errors import InputError
 from streamchar.evaluation.drift import drift_score
 from streamchar.evaluation.energy import energy_distance
 from streamchar.evaluation.frechet import chunk_features, frechet_distance
-from streamchar.evaluation.identity import calibrate, identity_distance
+from streamchar.evaluation.identity import appearance, calibrate, identity_distance
 from streamchar.evaluation.pointer_error import mean_words_per_chunk, pointer_score, true_positions
 from streamchar.evaluation.strip import strip_image
 from streamchar.evaluation.sync import DETAIL_S, log_energy, mean_score, sync_score
@@ -92,6 +94,18 @@ def test_identity_is_near_for_the_same_face_and_far_for_another() -> None:
     other = identity_distance(faces(hues[1], seed=9), clips[0][0])
     assert scale.relative(same) < 0.3 and scale.relative(other) > 0.5
     assert identity_distance(clips[0][:1], clips[0][0]) == 0
+
+
+def test_a_long_window_is_not_held_in_floats() -> None:
+    frames = np.repeat(faces((220, 170, 140), 20), 20, axis=0)
+    tracemalloc.start()
+    try:
+        features = appearance(frames)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert len(features) == 400 and (features[::20] == appearance(frames[::20])).all()
+    assert peak < frames.size * 4  # in float64 it is eight times as large
 
 
 def test_drift_sees_a_face_that_changes_colour_and_not_one_that_sways() -> None:
