@@ -1,7 +1,8 @@
 """Rows of the report on distributions: Frechet distances to real clips, in latents and in published features.
 
 Every column is compared over the same clips with equally many samples of each, since other characters are another
-distribution. Real samples take turns: the odd ones are the goal, the even ones show how far real is from real.
+distribution. Real samples take turns: every other one is the goal, those between show how far real is from real. The
+clips take turns in which comes first, else clips of two chunks would compare beginnings with ends.
 """
 
 from __future__ import annotations
@@ -49,19 +50,19 @@ def _row(report: Report, pools: Sequence[dict[str, Tensor]], name: str, what: st
     columns = set.intersection(*(set(p) for p in pools)) if pools else set()
     if "real" not in columns:
         return
-    even: dict[str, list[Tensor]] = {c: [] for c in columns}
+    between: dict[str, list[Tensor]] = {c: [] for c in columns}
     goal: list[Tensor] = []
-    for pool in pools:
-        count = min(len(pool[c]) for c in columns)
-        if count < 2:  # a clip of less than two chunks, say: no turns to take
+    for number, pool in enumerate(pools):
+        half, first = min(len(pool[c]) for c in columns) // 2, number % 2
+        if not half:  # a clip of less than two chunks, say: no turns to take
             continue
-        goal.append(pool["real"][1:count:2])
+        goal.append(pool["real"][1 - first:2 * half:2])
         for column in columns:
-            even[column].append(pool[column][:count:2][:len(goal[-1])])
+            between[column].append(pool[column][first:2 * half:2])
     if sum(map(len, goal)) < LEAST:
         return
     target = torch.cat(goal)
-    values = {("baseline" if c == "real" else c): frechet_distance(torch.cat(f), target) for c, f in even.items()}
+    values = {("baseline" if c == "real" else c): frechet_distance(torch.cat(f), target) for c, f in between.items()}
     report.add("distribution", name, values, note=f"{len(target)} {what} a side, the same clips; covariances shrunk: "
                "compares inside this table only", baseline="other real ones")
 
