@@ -173,17 +173,18 @@ def _long_stream(cfg: RunConfig, main: Speaker, clips: list[Subject], train: Lat
 
 
 def _pointer_tracks(cfg: RunConfig, character: Character, val: LatentStore, bar: Progress
-                    ) -> tuple[PointerTrack, PointerTrack]:
-    """The pointer over real held-out sound until ``pointer_items`` chunks are seen: (forced, free)."""
+                    ) -> tuple[list[PointerTrack], list[PointerTrack]]:
+    """The pointer over real held-out sound until ``pointer_items`` chunks are seen: (forced, free), a track a clip."""
     wide = EvaluationSet(val, character.clock, character.window, character.units, len(val.clips), cfg.evaluate.seed)
-    tracks = PointerTrack(), PointerTrack()
+    tracks, seen = (list[PointerTrack](), list[PointerTrack]()), 0
     task = bar.add_task("pointer on real sound", total=cfg.evaluate.pointer_items)
     for i in range(len(wide)):
         truth, batch = wide.truth(i), wide.batch(i, 1).to(next(character.orchestrator.parameters()).device)
         for track, forced in zip(tracks, (True, False), strict=True):
-            track.extend(pointer_on_sound(character, batch, truth.video, truth.audio, truth.words, forced))
-        bar.update(task, completed=len(tracks[0].true))
-        if len(tracks[0].true) >= cfg.evaluate.pointer_items:
+            track.append(pointer_on_sound(character, batch, truth.video, truth.audio, truth.words, forced))
+        seen += len(tracks[0][-1].true)
+        bar.update(task, completed=seen)
+        if seen >= cfg.evaluate.pointer_items:
             break
     return tracks
 

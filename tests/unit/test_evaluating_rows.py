@@ -9,16 +9,19 @@ import pytest
 import torch
 from rich.progress import Progress
 
-from pipelines.evaluating import given, syncnets
+from pipelines.evaluating import given, pointers, syncnets
 from pipelines.evaluating.devices import Devices
-from pipelines.evaluating.distributions import deep_rows, latent_rows
+from pipelines.evaluating.distributions import _row, deep_rows, latent_rows
 from pipelines.evaluating.material import SEED_MARK, Rendering, Subject
+from pipelines.evaluating.pointers import aligned_pointer_rows, pointer_rows
 from pipelines.evaluating.syncnets import syncnet_rows
 from pipelines.evaluating.words import _repeats, _shares, _slots
 from streamchar.clock import ChunkClock
 from streamchar.evaluation.config import EvaluateConfig
+from streamchar.evaluation.pointer_track import PointerTrack
 from streamchar.evaluation.report import Report
 from streamchar.evaluation.syncnet_offsets import SyncNetScore
+from streamchar.transcript import Word
 from streamchar.types import Latents
 
 CLOCK = ChunkClock(fps=25, chunk_frames=17, audio_rate=25, sample_rate=16000)
@@ -48,6 +51,22 @@ def test_a_clip_of_less_than_a_chunk_does_not_end_the_evaluation() -> None:
     only_short = Report("", {})
     latent_rows(only_short, [with_chunks("short", 0, 1)], CLOCK)
     assert not only_short.rows
+
+
+def test_clips_of_two_chunks_do_not_compare_beginnings_with_ends() -> None:
+    """Their first chunks are another distribution than their second ones; what is drawn alike is near all the same."""
+    generator = torch.Generator().manual_seed(0)
+    begin, end = 0.0, 4.0
+
+    def pool(*means: float) -> torch.Tensor:
+        return torch.tensor(means)[:, None] + torch.randn(2, 6, generator=generator)
+
+    report = Report("", {})
+    _row(report, [{"real": pool(begin, end), "student": pool(begin, end), "teacher": pool(begin, begin)}
+                  for _ in range(200)], "Frechet distance", "chunks")
+    values = report.rows[0].values
+    assert max(values["student"], values["baseline"]) < 1 < 10 < values["teacher"]
+    assert "200 chunks a side" in report.rows[0].note
 
 
 def test_features_are_of_clips_that_stand_beside_a_recording_and_of_no_others() -> None:
@@ -109,6 +128,40 @@ def test_seeds_of_one_clip_do_not_narrow_an_interval() -> None:
     assert values["repeated words"].values["student"] == pytest.approx(100 / 12)
     low, high = values["repeated words"].intervals["student"]
     assert low < 100 / 12 < high
+
+
+def test_pointer_errors_are_pooled_over_chunks_with_an_interval_over_clips() -> None:
+    """A clip of four chunks that is right and one of two that is half a word behind."""
+    good = PointerTrack([1.0, 2.0, 3.0, 4.0], [1.0, 2.0, 3.0, 4.0], [0.0, 1.0, 2.0, 3.0], [4.0] * 4)
+    bad = PointerTrack([0.5, 1.5, 2.0], [1.0, 2.0, 2.0], [0.0, 1.0, 2.0], [2.0] * 3)  # the last chunk has no text left
+    report = Report("", {})
+    pointer_rows(report, [good, bad, PointerTrack()], [good, bad, PointerTrack()], 1.0, "student")
+    for row in report.rows:
+        assert row.values["student"] == pytest.approx(1 / 6)
+        low, high = row.intervals["student"]
+        assert low == 0 and high == pytest.approx(0.5)
+    pointer_rows(alone := Report("", {}), [good], [good], 1.0, "student")
+    assert not any(row.intervals for row in alone.rows)
+
+
+def test_seeds_of_one_clip_are_one_clip_to_the_pointers_interval_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    words = [Word(w, 0.1 + 0.2 * i, 0.2 + 0.2 * i) for i, w in enumerate(TEXT.split())]
+    monkeypatch.setattr(pointers, "PocketsphinxAligner", object)
+    monkeypatch.setattr(pointers, "aligned_words", lambda _, s, *__: None if s.key == "babble" else words)
+    ends = pointers.true_positions(words, 2, float(CLOCK.chunk_seconds)).tolist()
+
+    def stream(key: str, off: float) -> Subject:
+        take = Rendering(np.zeros((0, 4, 4, 3), np.uint8), np.zeros(0, np.float32), [e - off for e in ends])
+        return Subject(key, TEXT, None, {"student": take})
+
+    report = Report("", {})
+    seeds = [stream(f"a{SEED_MARK}{n}", 0.2) for n in (1, 2)]
+    aligned_pointer_rows(report, [stream("a", 0.2), stream("babble", 9.0), *seeds], 1.0, CLOCK, "student")
+    assert report.rows[0].values["student"] == pytest.approx(0.2) and not report.rows[0].intervals
+    assert "3 of 4 streams could be aligned" in report.rows[0].note
+    aligned_pointer_rows(report, [stream("a", 0.2), *seeds, stream("b", 0.6)], 1.0, CLOCK, "student")
+    assert report.rows[1].values["student"] == pytest.approx(0.3)
+    assert report.rows[1].intervals["student"] == pytest.approx((0.2, 0.6))
 
 
 def test_shares_of_nothing_and_of_one_clip() -> None:
