@@ -63,7 +63,7 @@ class Row:
         low, high = self.intervals.get(column, (0.0, 0.0))
         if low == high:
             return ""
-        digits = 0 if self.unit == "%" else 3 if max(abs(low), abs(high)) < 10 else 1
+        digits = 0 if self.unit in ("%", "frames") else 3 if max(abs(low), abs(high)) < 10 else 1
         return f"{low:.{digits}f} .. {high:.{digits}f}" if math.isfinite(low + high) else ""
 
     def remark(self) -> str:

@@ -173,6 +173,7 @@ def test_measure_leaves_out_clips_without_a_signal() -> None:
     ("", (-0.25, 0.5), "-0.250 .. 0.500"),
     ("", (2.5, 12.25), "2.5 .. 12.2"),
     ("%", (6.4, 20.6), "6 .. 21"),
+    ("frames", (-6.0, 0.0), "-6 .. 0"),
     ("%", (100.0, 100.0), ""),  # all clips equal: no width to speak of
     ("", (float("nan"), float("nan")), ""),
     ("", (0.5, float("inf")), ""),
