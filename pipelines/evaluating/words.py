@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-from numpy.typing import NDArray
 from rich.progress import Progress
 
 from pipelines.evaluating.cheats import source
 from pipelines.evaluating.devices import Devices
 from pipelines.evaluating.material import Subject
+from pipelines.evaluating.shares import Parts, add_shares, points_above
 from pipelines.evaluating.voices import wave_of
 from streamchar.clock import ChunkClock
-from streamchar.evaluation.bootstrap import interval
 from streamchar.evaluation.recogniser import GRID_SLOTS, PocketsphinxBigram, Recogniser, grid_sentences, recogniser_for
 from streamchar.evaluation.repetition import repetition_score
 from streamchar.evaluation.report import Report
@@ -22,8 +21,6 @@ from streamchar.transcript import normalise_words
 
 Heard = dict[str, list[tuple[Subject, str]]]
 """Per column what was heard of every subject that has it."""
-Counts = dict[str, list[tuple[str, float, float]]]
-"""Per column the clip, a part and its whole, of every stream."""
 
 
 def word_rows(report: Report, subjects: list[Subject], known: list[str], devices: Devices, clock: ChunkClock, main: str,
@@ -47,6 +44,7 @@ def word_rows(report: Report, subjects: list[Subject], known: list[str], devices
               } if len({s.text for s, _ in said}) > 1 else {}
     _errors(report, "word errors", own, seed, "heard by pocketsphinx with "
             + ("the GRID grammar" if by_grammar else f"a bigram{closed}"), beside, "shuffled transcripts")
+    points_above(report, {c: _errors_of(f) for c, f in own.items()})
     _new_and_seeds(report, heard, main, seed)
     letters = {c: score_of(f, seed) for c, f in own.items() if f}
     report.add("words", "character errors", {c: 100 * s.cer for c, s in letters.items()},
@@ -107,6 +105,12 @@ def _errors(report: Report, name: str, heard: Heard, seed: int, note: str, besid
                {c: (100 * s.low, 100 * s.high) for c, s in scores.items()}, unit="%", note=note, baseline=baseline)
 
 
+def _errors_of(found: list[tuple[Subject, str]]) -> list[tuple[str, float, float]]:
+    """Per stream its clip, wrong words, and words of the text."""
+    scores = [(s.group, score_words([s.text], [w], resamples=1)) for s, w in found]
+    return [(clip, score.wer * score.words, score.words) for clip, score in scores]
+
+
 def _new_and_seeds(report: Report, heard: Heard, main: str, seed: int) -> None:
     """New sentences, and the seeds apart, where there are several."""
     new = {c: [(s, w) for s, w in f if s.new] for c, f in heard.items()}
@@ -122,13 +126,13 @@ def _new_and_seeds(report: Report, heard: Heard, main: str, seed: int) -> None:
 def _repeats(report: Report, heard: Heard) -> None:
     """Repeated and inserted words per word of the text."""
     for name, pick in (("repeated words", lambda r: r.repeated), ("inserted words", lambda r: r.inserted)):
-        counts: Counts = {}
+        counts: Parts = {}
         for column, found in heard.items():
             for subject, words in found:
                 due = len(normalise_words(subject.text))
                 surplus = due * pick(repetition_score([subject.text], [words]))
                 counts.setdefault(column, []).append((subject.group, surplus, due))
-        _shares(report, "words", name, counts, note="heard by the bigram, per word of the text")
+        add_shares(report, "words", name, counts, note="heard by the bigram, per word of the text")
 
 
 def _noise(report: Report, recogniser: Recogniser, subjects: list[Subject], clock: ChunkClock, main: str,
@@ -150,31 +154,11 @@ def _slots(report: Report, heard: Heard) -> None:
     """Share of right words per slot of the grammar, for sentences that are heard whole."""
     slots = list(GRID_SLOTS)
     for k, name in enumerate(slots):
-        counts: Counts = {}
+        counts: Parts = {}
         for column, found in heard.items():
             for subject, words in found:
                 said, got = normalise_words(subject.text), words.split()
                 places = range(k, len(said), len(slots))
                 right = sum(i < len(got) and got[i] == said[i] for i in places)
                 counts.setdefault(column, []).append((subject.group, right, len(places)))
-        _shares(report, "words by slot", name, counts, better="high")
-
-
-def _shares(report: Report, group: str, name: str, counts: Counts, **more: str) -> None:
-    """A row of parts of wholes in %, pooled; for its intervals a clip's streams with several seeds are drawn together,
-    as in :func:`score_of`."""
-    values, intervals = {}, {}
-    for column, rows in counts.items():
-        _, number = np.unique([clip for clip, _, _ in rows], return_inverse=True)
-        table = np.zeros((number.max() + 1, 2))
-        np.add.at(table, number, [(part, whole) for _, part, whole in rows])
-        values[column] = _percent(table)
-        if len(table) > 1:
-            intervals[column] = interval(table, _percent)
-    report.add(group, name, values, intervals, unit="%", **more)
-
-
-def _percent(table: NDArray[np.float64]) -> float:
-    """(clips, 2) parts and wholes -> the pooled share in %; nan of nothing."""
-    part, whole = table.sum(0)
-    return 100 * float(part / whole) if whole else float("nan")
+        add_shares(report, "words by slot", name, counts, better="high")

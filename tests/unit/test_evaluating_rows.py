@@ -14,8 +14,9 @@ from pipelines.evaluating.devices import Devices
 from pipelines.evaluating.distributions import _row, deep_rows, latent_rows
 from pipelines.evaluating.material import SEED_MARK, Rendering, Subject
 from pipelines.evaluating.pointers import aligned_pointer_rows, pointer_rows
+from pipelines.evaluating.shares import add_shares, points_above
 from pipelines.evaluating.syncnets import syncnet_rows
-from pipelines.evaluating.words import _repeats, _shares, _slots
+from pipelines.evaluating.words import _errors_of, _repeats, _slots
 from streamchar.clock import ChunkClock
 from streamchar.evaluation.config import EvaluateConfig
 from streamchar.evaluation.pointer_track import PointerTrack
@@ -130,6 +131,29 @@ def test_seeds_of_one_clip_do_not_narrow_an_interval() -> None:
     assert low < 100 / 12 < high
 
 
+def test_points_above_the_floor_are_drawn_clip_by_clip() -> None:
+    """Half of the clips are hard for the codec; the student is always one word of six worse, the teacher equal."""
+    pytest.importorskip("jiwer")
+    words = TEXT.split()
+
+    def heard(wrong: int) -> str:
+        return " ".join(["x"] * wrong + words[wrong:])
+
+    def column(more: int, seeds: int = 1) -> list[tuple[str, float, float]]:
+        return _errors_of([(Subject(f"clip{i}" + f"{SEED_MARK}{n}" * (n > 0), TEXT, None), heard(3 * (i % 2) + more))
+                           for n in range(seeds) for i in range(10)])
+
+    report = Report("", {})
+    points_above(report, {"real": column(0), "codec": column(0), "student": column(1, 3), "teacher": column(0)})
+    rows = {r.name: r for r in report.rows}
+    floor, teacher = rows["word errors above the codec floor"], rows["word errors above the teacher"]
+    assert floor.values == pytest.approx({"student": 100 / 6, "teacher": 0})
+    assert floor.intervals["student"] == pytest.approx((100 / 6, 100 / 6))  # alone it would be some 15 points wide
+    assert teacher.values == pytest.approx({"student": 100 / 6})
+    points_above(empty := Report("", {}), {"given": column(1)})
+    assert not empty.rows
+
+
 def test_pointer_errors_are_pooled_over_chunks_with_an_interval_over_clips() -> None:
     """A clip of four chunks that is right and one of two that is half a word behind."""
     good = PointerTrack([1.0, 2.0, 3.0, 4.0], [1.0, 2.0, 3.0, 4.0], [0.0, 1.0, 2.0, 3.0], [4.0] * 4)
@@ -166,7 +190,7 @@ def test_seeds_of_one_clip_are_one_clip_to_the_pointers_interval_too(monkeypatch
 
 def test_shares_of_nothing_and_of_one_clip() -> None:
     report = Report("", {})
-    _shares(report, "g", "n", {"real": [("a", 0, 0)], "student": [("a", 1, 2), ("a", 2, 2)]})
+    add_shares(report, "g", "n", {"real": [("a", 0, 0)], "student": [("a", 1, 2), ("a", 2, 2)]})
     assert np.isnan(report.rows[0].values["real"]) and report.rows[0].values["student"] == 75
     assert not report.rows[0].intervals  # one clip, however many streams: no interval
 
