@@ -20,6 +20,8 @@ from streamchar.transcript import Word, normalise_words, spoken_words
 AUDIO_EXTENSIONS = ("wav", "flac", "mp3", "ogg")
 MOST_ROOM = 1024
 """Pictures for which room is made on the word of a header, which may be damaged."""
+LATEST_S = 5.0
+"""Seconds after the pictures at which a sound track may begin; more is taken for damage."""
 
 
 @dataclass
@@ -161,7 +163,7 @@ def _decode_media(body: bytes, *, video: bool, sample_rate: int | None
     """(frames or None, fps, wave or None, its rate). Everything in one file, by PyAV on one thread."""
     import av
 
-    frames, rate = None, Fraction(0)
+    frames, rate, wave, hz = None, Fraction(0), None, 0
     try:
         with av.open(io.BytesIO(body), "r") as box:
             sound = box.streams.audio[0] if box.streams.audio else None
@@ -175,7 +177,10 @@ def _decode_media(body: bytes, *, video: bool, sample_rate: int | None
                 box.seek(0)
                 if frames is None or not rate:
                     raise DamagedSample("the mp4 holds no picture")
-            wave, hz = _decode_sound(box, sound, sample_rate) if sound is not None else (None, 0)
+            if sound is not None:
+                wave, hz, begin = _decode_sound(box, sound, sample_rate)
+                if box.streams.video:
+                    wave = _from_first_picture(wave, begin - _begin(box.streams.video[0]), hz)
     except (av.FFmpegError, ValueError, OSError) as error:
         raise DamagedSample(f"media cannot be decoded: {error}") from error
     return frames, float(rate), wave, hz
@@ -201,18 +206,33 @@ def _decode_pictures(box: Any, stream: Any) -> Tensor | None:
     return torch.from_numpy(frames[:count]) if count else None
 
 
-def _decode_sound(box: Any, sound: Any, sample_rate: int | None) -> tuple[Tensor, int]:
-    """Mono samples (S,), and their rate."""
+def _decode_sound(box: Any, sound: Any, sample_rate: int | None) -> tuple[Tensor, int, float]:
+    """Mono samples (S,), their rate, and the second of the file's time at which they begin."""
     import av
 
     hz = sample_rate or sound.codec_context.sample_rate
     decoded = list(box.decode(sound))
+    begin = decoded[0].time if decoded and decoded[0].time is not None else _begin(sound)
     if not all(f.format.name in ("flt", "fltp") and f.layout.name == "mono" and f.sample_rate == hz for f in decoded):
         resampler = av.AudioResampler(format="flt", layout="mono", rate=hz)
         decoded = [out for frame in [*decoded, None] for out in resampler.resample(frame)]
     parts = [frame.to_ndarray().reshape(-1) for frame in decoded]
     wave = np.concatenate(parts) if parts else np.zeros(0, np.float32)
-    return torch.from_numpy(np.ascontiguousarray(wave, dtype=np.float32)), hz
+    return torch.from_numpy(np.ascontiguousarray(wave, dtype=np.float32)), hz, begin
+
+
+def _begin(stream: Any) -> float:
+    """The second of the file's time at which a track begins; 0 where it does not say."""
+    return float((stream.start_time or 0) * (stream.time_base or 0))
+
+
+def _from_first_picture(wave: Tensor, late: float, rate: int) -> Tensor:
+    """The sound from the first picture on, for a track that begins ``late`` seconds after it (or before, < 0), as in
+    clips cut out of others without coding them anew."""
+    if late > LATEST_S:
+        raise DamagedSample(f"the sound track begins {late:.2f} s after the pictures, at most {LATEST_S:g} s are "
+                            "allowed")
+    return torch.nn.functional.pad(wave, (max(round(late * rate), -len(wave)), 0))
 
 
 def _fit(wave: Tensor, length: int, rate: int) -> Tensor:

@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from datamodules.clip import decode_clip
+from datamodules.quarantine import DamagedSample
 from streamchar.streaming.reading import evenly, frame_rate, read_clip
 
 RATE = 16000
@@ -54,6 +56,21 @@ def test_sound_begins_with_the_first_picture_wherever_the_tracks_begin(tmp_path:
     frames, sound, fps = read_clip(at, RATE)
     assert (len(frames), fps) == (60, 25)
     assert click(sound) == pytest.approx(heard, abs=0.04)  # within a frame
+
+
+@pytest.mark.parametrize("pictures", [True, False])
+@pytest.mark.parametrize(("pictures_at", "sound_at", "heard"), [(0, 0.0, 1.5), (0, 0.5, 2.0), (10, 0.0, 1.1)])
+def test_so_does_that_of_training_clips(tmp_path: Path, pictures_at: int, sound_at: float, heard: float,
+                                        pictures: bool) -> None:
+    at = clip(tmp_path / "a.mp4", list(range(pictures_at, pictures_at + 60)), Fraction(1, 25), Fraction(25), sound_at)
+    files = {"mp4": at.read_bytes(), "json": b'{"text": "", "words": []}'}
+    assert click(decode_clip("a", files, pictures=pictures).wave.numpy()) == pytest.approx(heard, abs=0.04)
+
+
+def test_a_sound_track_that_begins_far_behind_the_pictures_is_damage(tmp_path: Path) -> None:
+    at = clip(tmp_path / "a.mp4", list(range(60)), Fraction(1, 25), Fraction(25), sound_at=7.0)
+    with pytest.raises(DamagedSample, match=r"begins 6\.\d+ s after the pictures, at most 5 s"):
+        decode_clip("a", {"mp4": at.read_bytes(), "json": b'{"text": "", "words": []}'})
 
 
 def test_a_frame_that_is_missing_moves_no_other(tmp_path: Path) -> None:
