@@ -29,6 +29,7 @@ from streamchar.codecs.store import load_codec
 from streamchar.errors import DataError, InputError, StreamCharError
 from streamchar.orchestrator.text import SpelledWords
 from tests.diffusers_models import ltx2_audio, wan_vae
+from tests.encode_process import encode_noted
 from tests.loopback import serve
 
 FPS, RATE, SIZE = 25, 16000, 32
@@ -180,22 +181,13 @@ def test_what_ends_in_the_middle_leaves_nothing_in_the_queue(monkeypatch, end, t
     assert len(submitted) <= 4 and 2 <= sum(counted) <= 3
 
 
-def test_processes_started_at_once_share_the_shards(shards, monkeypatch):
+def test_processes_started_at_once_share_the_shards(shards):
     """As on several machines with one folder: every shard is encoded once, all of them end, all see the same index."""
     write_tar(shards / "x-train-00002.tar", [sample(8)], 8)
     done = shards.parent / "encoded"
-    encode_shard = shard_encoding.encode_shard
-
-    def noted(job, on_clip):
-        with open(done, "a") as file:
-            file.write(f"{job.target.parent.name}/{job.target.name}\n")
-        return encode_shard(job, on_clip)
-
-    monkeypatch.setattr(shard_encoding, "encode_shard", noted)
-    monkeypatch.setattr(encode, "LOOK_AGAIN_S", 0.05)
     cfg = config(shards, encode_workers=1)
-    fork = multiprocessing.get_context("fork")
-    processes = [fork.Process(target=run, args=(cfg,)) for _ in range(2)]
+    spawn = multiprocessing.get_context("spawn")  # a fork of a process whose libraries have threads may hang
+    processes = [spawn.Process(target=encode_noted, args=(cfg, done)) for _ in range(2)]
     for process in processes:
         process.start()
     for process in processes:
