@@ -1,8 +1,8 @@
 """How many words are heard right where one sentence of the GRID grammar follows another in a stream.
 
 ``python benchmarks/sentences_in_a_row.py stage=evaluate preset=grid name=RUN data.shards=SHARDS [from=orchestrator
-evaluate.steps=16]``: three new sentences a stream, one stream for each of up to 32 held-out clips; heard by
-pocketsphinx with the grammar of several sentences.
+evaluate.steps=16] [row=8] [seconds=24] [streams=16]``: ``row`` new sentences a stream of ``seconds`` (3, 20), one
+stream for each of up to ``streams`` (32) held-out clips; heard by pocketsphinx with the grammar of several sentences.
 """
 
 from __future__ import annotations
@@ -28,34 +28,37 @@ from pipelines.evaluating.voices import wave_of  # noqa: E402
 from pipelines.run_directory import RunDirectory  # noqa: E402
 from streamchar.evaluation.recogniser import GRID_SLOTS, PocketsphinxGrid  # noqa: E402
 
-STREAMS, ROW, SECONDS, SENTENCES_SEED = 32, 3, 20.0, 5
+SENTENCES_SEED = 5
 
 
 @torch.no_grad()
 def main(argv: list[str]) -> None:
-    """Print the share of right words of the first, second and third sentence."""
-    cfg = compose(parse(argv))
+    """Print the share of right words of each of the sentences."""
+    own = {"row": 3, "seconds": 20, "streams": 32}
+    own |= {key: int(value) for key, _, value in (a.partition("=") for a in argv) if key in own}
+    row = own["row"]
+    cfg = compose(parse([a for a in argv if a.partition("=")[0] not in own]))
     directory = RunDirectory.of(cfg)
     speaker = speakers_of(cfg, directory)[0]
     character, clock = speaker.character, speaker.character.clock
     video, audio = character.codecs()
     store = LatentStore(directory.input("encode", "latents/val"), clock,
                         {"video": video.fingerprint, "audio": audio.fingerprint})
-    clips = EvaluationSet(store, clock, character.window, character.units, STREAMS, cfg.evaluate.seed)
-    texts = new_sentences(ROW * len(clips), [], SENTENCES_SEED)
-    words = [" ".join(texts[ROW * i:ROW * (i + 1)]).split() for i in range(len(clips))]
+    clips = EvaluationSet(store, clock, character.window, character.units, own["streams"], cfg.evaluate.seed)
+    texts = new_sentences(row * len(clips), [], SENTENCES_SEED)
+    words = [" ".join(texts[row * i:row * (i + 1)]).split() for i in range(len(clips))]
     recogniser, right = PocketsphinxGrid(several=True), []
     for first in range(0, len(clips), TOGETHER):
         told = words[first:first + TOGETHER]
-        takes, _, _ = speak(character, replace(clips.batch(first, len(told)), words=told), speaker.plan, SECONDS,
-                            cfg.evaluate.seed)
+        prompts = replace(clips.batch(first, len(told)), words=told)
+        takes, _, _ = speak(character, prompts, speaker.plan, float(own["seconds"]), cfg.evaluate.seed)
         for text, take in zip(told, takes, strict=True):
             heard = [word.text for word in recogniser.hear(wave_of(take.sound, clock))]
             found = np.zeros(len(text))
             for run in SequenceMatcher(None, text, heard, autojunk=False).get_matching_blocks():
                 found[run.a:run.a + run.size] = 1
             right.append(found)
-    shares = 100 * np.mean(right, axis=0).reshape(ROW, len(GRID_SLOTS)).mean(axis=1)
+    shares = 100 * np.mean(right, axis=0).reshape(row, len(GRID_SLOTS)).mean(axis=1)
     print(f"{speaker.column}, {len(right)} streams, right words by sentence, %: {' '.join(f'{s:.0f}' for s in shares)}")
 
 
