@@ -13,6 +13,8 @@ from streamchar.errors import InputError
 
 NOMINAL = 0.1
 """Share by which the average frame rate may differ from the nominal one, which frames that are left out explain."""
+MOST_REPEATED = 20
+"""Times that pictures may be repeated, on average, to fill the time between them; more is a broken time stamp."""
 
 
 def read_sound(path: str | Path, sample_rate: int) -> NDArray[np.float32]:
@@ -118,9 +120,16 @@ def frame_rate(average: Fraction | None, nominal: Fraction | None) -> float:
 
 def evenly(times: Sequence[float | None], fps: float) -> NDArray[np.int64]:
     """Which frame is shown at 0, 1, 2 ... frames after the first, from the seconds at which frames begin; each frame
-    once where a file tells no times."""
+    once where a file tells no times.
+
+    Raises:
+        InputError: where they lie so far apart that a time stamp must be broken.
+    """
     if any(t is None for t in times):
         return np.arange(len(times))
     at = (np.asarray(times, np.float64) - float(times[0] or 0.0)) * fps
     count = int(round(at.max())) + 1
+    if count > MOST_REPEATED * len(times):
+        raise InputError(f"the time stamps of {len(times)} frames span {count / fps:.0f} s at {fps:g} frames a second; "
+                         "encode the video anew")
     return np.maximum(np.searchsorted(np.maximum.accumulate(at), np.arange(count) + 0.5) - 1, 0)

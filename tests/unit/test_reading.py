@@ -10,6 +10,7 @@ import pytest
 
 from datamodules.clip import decode_clip
 from datamodules.quarantine import DamagedSample
+from streamchar.errors import InputError
 from streamchar.streaming.reading import evenly, frame_rate, read_clip
 
 RATE = 16000
@@ -101,3 +102,8 @@ def test_the_average_rate_stands_where_the_nominal_one_is_far_from_it() -> None:
 def test_frames_without_times_are_each_shown_once() -> None:
     assert evenly([0.0, None, 0.08], 25).tolist() == [0, 1, 2]
     assert evenly([0.0, 0.1, 0.11, 0.2], 10).tolist() == [0, 2, 3]
+
+
+def test_a_broken_time_stamp_does_not_fill_the_memory() -> None:
+    with pytest.raises(InputError, match="3 frames span 40000 s at 25 frames a second; encode the video anew"):
+        evenly([0.0, 0.04, 40000.0], 25.0)
