@@ -31,11 +31,11 @@ from callbacks.time_limit import TimeLimit
 from callbacks.validation_ends import ValidationEnds
 from callbacks.watchdog import Watchdog
 from datamodules.module import LatentDataModule
-from pipelines.trainer import build_trainer
+from pipelines.trainer import accelerator_of, build_trainer
 from pipelines.trainer_config import TrainerConfig
 from streamchar.denoiser.model import Denoiser
 from streamchar.distributed.activations import checkpoint_activations
-from streamchar.distributed.compiling import compile_parts
+from streamchar.distributed.compiling import can_compile, compile_parts
 from streamchar.errors import StreamCharError
 from streamchar.orchestrator.model import Orchestrator
 
@@ -70,14 +70,18 @@ def fit(job: Fit, module: L.LightningModule, data: L.LightningDataModule, logger
     preemption, limit = Preemption(), TimeLimit(job.trainer.max_minutes) if job.trainer.max_minutes else None
     stops: list[Preemption | TimeLimit] = [preemption, limit] if limit else [preemption]
     trainer = build_trainer(job.trainer, job.steps, job.folder, watchers(job, stops), loggers)
+    accelerator = accelerator_of(job.trainer)
+    compiles = job.trainer.compile and can_compile("cuda" if accelerator == "gpu" else "cpu")
+    whole_lm = (accelerator == "cpu" and job.trainer.activations == "keep"
+                and job.trainer.strategy in ("auto", "single", "ddp"))
     for model in module.children():
         if not isinstance(model, Denoiser | Orchestrator):
             continue
         learns = any(p.requires_grad for p in model.parameters())
         if learns:
             checkpoint_activations(model, job.trainer.activations)
-        if job.trainer.compile and (learns or isinstance(model, Denoiser)):
-            compile_parts(model)
+        if compiles and (learns or isinstance(model, Denoiser)):
+            compile_parts(model, whole_lm)
     module.strict_loading = False  # a checkpoint holds the trained roles; what it must hold is checked on loading
     try:
         trainer.fit(module, datamodule=data, ckpt_path=str(job.start / files.STATE) if job.start else None,

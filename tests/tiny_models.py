@@ -37,8 +37,8 @@ def denoiser(seed: int = 0, clock: ChunkClock = CLOCK) -> Denoiser:
 
 def orchestrator(seed: int = 0, clock: ChunkClock = CLOCK, **options: object) -> Orchestrator:
     torch.manual_seed(seed)
-    config = OrchestratorConfig(width=32, layers=2, heads=2, kv_heads=2, ffn=48, word_width=8, pointer_dim=16,
-                                **options)  # type: ignore[arg-type]
+    config = OrchestratorConfig(width=32, layers=2, heads=2, ffn=48, word_width=8, pointer_dim=16,
+                                **{"kv_heads": 2, **options})  # type: ignore[arg-type]
     model = Orchestrator(config, clock, AUDIO, 32)
     for p in model.parameters():
         if not p.any():

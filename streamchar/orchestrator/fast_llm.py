@@ -85,7 +85,7 @@ class FastLlm:
     def fits(llm: Any) -> bool:
         """Whether ``llm`` is what this is written for: Qwen2's layers, all of them attending to everything."""
         return all(type(layer).__name__ == "Qwen2DecoderLayer" and layer.self_attn.sliding_window is None
-                   and all(type(m) is nn.Linear for m in _linears(layer)) for layer in llm.layers)
+                   and all(type(m) is nn.Linear for m in linears(layer)) for layer in llm.layers)
 
     def __call__(self, x: Tensor, mask: Tensor, positions: Tensor, past: list[Pair] | None = None) -> tuple[
             Tensor, list[Pair]]:
@@ -113,13 +113,14 @@ class FastLlm:
         return F.pad(mask, (0, -keys % ALIGNED))[..., :keys]
 
 
-def _linears(layer: Any) -> list[nn.Linear]:
+def linears(layer: Any) -> list[nn.Linear]:
+    """Those of a Qwen2 layer: q, k, v, out, gate, up, down."""
     a, m = layer.self_attn, layer.mlp
     return [a.q_proj, a.k_proj, a.v_proj, a.o_proj, m.gate_proj, m.up_proj, m.down_proj]
 
 
 def _joined(layer: Any) -> Layer:
-    q, k, v, out, gate, up, down = _linears(layer)
+    q, k, v, out, gate, up, down = linears(layer)
     return Layer(layer.input_layernorm.weight.detach(), _join("weight", q, k, v), _join("bias", q, k, v),
                  out.weight.detach(), layer.post_attention_layernorm.weight.detach(), _join("weight", gate, up),
                  down.weight.detach())

@@ -10,6 +10,7 @@ Shape suffixes: B batch, P prefix tokens, T audio latents of the chunk, D width 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn as nn
@@ -20,6 +21,7 @@ from streamchar.clock import ChunkClock
 from streamchar.nn.embedding import SpelledEmbedding, TimeEmbedding
 from streamchar.orchestrator.config import OrchestratorConfig
 from streamchar.orchestrator.fast_llm import FastLlm
+from streamchar.orchestrator.learning_llm import LearningLlm
 from streamchar.orchestrator.masked_attention import NAME as ATTENTION
 from streamchar.orchestrator.pointer import Pointer, PointerReading
 from streamchar.types import Conditions, Text
@@ -87,6 +89,7 @@ class Orchestrator(nn.Module):
         self.head_skip = nn.Linear(audio_channels, audio_channels)
         self.pointer = Pointer(width, condition_width, config.pointer_dim)
         self._fast: FastLlm | None = None
+        self._learning: LearningLlm | None = None
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head_skip.weight)
 
@@ -95,6 +98,13 @@ class Orchestrator(nn.Module):
         if FastLlm.fits(self.llm):
             self._fast = FastLlm(self.llm, compiled)
         return self._fast is not None
+
+    def compile_llm(self, **options: Any) -> bool:
+        """From now on run the LM's layers compiled whole while it learns (:class:`LearningLlm`); False where they do
+        not fit. ``options`` of :func:`torch.compile`."""
+        if FastLlm.fits(self.llm):
+            self._learning = LearningLlm(self.llm, **options)
+        return self._learning is not None
 
     def _embed(self, text: Text) -> Tensor:
         if self.speller is not None:
@@ -157,6 +167,8 @@ class Orchestrator(nn.Module):
         mask = _additive(allowed, x.dtype)
         if self._fast is not None:
             return self._fast(x, mask, positions, past)
+        if self._learning is not None and self.training:
+            return self._learning(x, mask, positions, past)
         cache = DynamicCache(ddp_cache_data=past) if past is not None else DynamicCache()
         states = self.llm(inputs_embeds=x, attention_mask=mask, position_ids=positions, past_key_values=cache,
                           use_cache=True).last_hidden_state
