@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from datamodules.config import DataConfig
+from datamodules.config import AGAIN, DataConfig
 from datamodules.draws import Draws
 from datamodules.latent_clip import LatentClip
 from datamodules.latent_shards import LatentStore
@@ -85,21 +85,21 @@ class ItemComposer:
         cfg: shares and lengths.
         seed: of order and choices.
         with_video: False composes sound and text only (the orchestrator's stage), from clips without pictures too.
-        speech: whether clips without pictures take part beside the others, as items of sound.
+        joint_share: of words said again beside clips with pictures, as items of sound (the teacher's stage).
     """
 
     def __init__(self, store: LatentStore, clock: ChunkClock, window: WindowConfig, units: TextUnits, cfg: DataConfig,
-                 seed: int, with_video: bool = True, speech: bool = False) -> None:
+                 seed: int, with_video: bool = True, joint_share: float = 0.0) -> None:
         self.store, self.clock, self.window, self.cfg, self.seed = store, clock, window, cfg, seed
         self.units = CachedUnits(units)
         self.with_video = with_video
-        self.weights = cfg.weights(store.sets)
+        self.weights = cfg.weights(store.sets, joint_share if with_video else cfg.respoken.share)
         self.chunk_s = float(clock.chunk_seconds)
         self.draws = Draws(seed)
         self._audio_starts: dict[int, int] = {}
         self._carried = clock.audio_latents
         self._sizes = window.anchor_latents(clock), window.recent_latents(clock), window.past_latents(clock)
-        self.order = self._order(self._visits(speech or not with_video))
+        self.order = self._order(self._visits(joint_share))
         store.tell_window(self.order.window)
         self.partners = Partners(store, clock, cfg, in_shard=self.order.windowed)
         if not self.order.epoch_length:
@@ -111,12 +111,16 @@ class ItemComposer:
             return GlobalOrder(bounds, visits, self.seed, window)
         return mixed_order(self.store.sets, self.weights, bounds, visits, self.seed, window)
 
-    def _visits(self, speech: bool) -> np.ndarray:
+    def _visits(self, joint_share: float) -> np.ndarray:
         """(clips,) visits per epoch: as many as a clip has chunks."""
-        columns = self.store.table.columns
+        columns, bounds = self.store.table.columns, self.store.table.bounds
         visits = np.maximum(np.rint(columns["seconds"] / self.chunk_s), 1)
-        if not speech:
-            visits *= columns["video"]
+        if self.with_video:
+            taken = columns["video"].astype(bool)
+            if joint_share:
+                first, end = self.store.sets[AGAIN]
+                taken[bounds[first]:bounds[end]] = True
+            visits *= taken
         if self.cfg.overfit_clips:
             visits[self.cfg.overfit_clips:] = 0
         return visits

@@ -19,6 +19,8 @@ class RespokenConfig:
     """New clips for every clip; 0: none."""
     share: float = 0.5
     """Their share of what is heard, whatever ``times`` is; in ``data.mix`` they count to their words' set."""
+    joint_share: float = 0.0
+    """Their share of the teacher's items, as sound without pictures; 0: the teacher sees recorded clips alone."""
     switch_p: float = 0.5
     """Chance, from word to word, to go on with another clip nearby in the shard: the same named speaker's, of as many
     words. No sentence of a validation clip is made."""
@@ -37,6 +39,11 @@ class RespokenConfig:
             found.append(f"data.respoken.times={self.times} must not be negative")
         if not 0 < self.share < 1:
             found.append(f"data.respoken.share={self.share} must be above 0 and below 1")
+        if not 0 <= self.joint_share < 1:
+            found.append(f"data.respoken.joint_share={self.joint_share} must be at least 0 and below 1")
+        if self.joint_share and not self.times:
+            found.append(f"data.respoken.joint_share={self.joint_share} is a share of what data.respoken.times=0 does "
+                         "not make: give times=1 or more, or joint_share=0")
         if not 0 <= self.switch_p <= 1:
             found.append(f"data.respoken.switch_p={self.switch_p} must be between 0 and 1")
         if not self.speeds or not all(0.5 <= speed <= 2 for speed in self.speeds):
@@ -149,6 +156,9 @@ class DataConfig:
         found = []
         if self.shards is not None or self.speech_shards is not None:
             found.append("data.mix names the sets: move data.shards and data.speech_shards into it")
+        if self.respoken.joint_share:
+            found.append(f"data.respoken.joint_share={self.respoken.joint_share} cannot stand beside data.mix, where "
+                         "words said again are a part of their words' set: give joint_share=0")
         for name, given in self.mix.items():
             if not isinstance(given, dict) or set(given) - {"shards", "weight"}:
                 found.append(f"data.mix.{name}={given!r} must be {{shards: ..., weight: ...}}")
@@ -158,11 +168,11 @@ class DataConfig:
                 found.append(f"data.mix.{name} needs shards=")
         return found
 
-    def weights(self, sets: Collection[str]) -> dict[str, float]:
-        """Weight of each of the ``sets`` that latents hold: of ``mix``, or of what was recorded and what is said again;
-        empty without sets."""
+    def weights(self, sets: Collection[str], again: float) -> dict[str, float]:
+        """Weight of each of the ``sets`` that latents hold: of ``mix``, or of what was recorded and what is said
+        ``again``; empty without sets."""
         if self.mix is None and AGAIN in sets:
-            return {RECORDED: 1 - self.respoken.share, AGAIN: self.respoken.share}
+            return {RECORDED: 1 - again, AGAIN: again}
         return {str(name): float(given.get("weight", 1.0)) for name, given in (self.mix or {}).items()}
 
 

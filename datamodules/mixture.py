@@ -74,7 +74,8 @@ def shares(weights: Sequence[float], total: int) -> list[int]:
 
 
 def check_sets(sets: Mapping[str, tuple[int, int]], cfg: DataConfig) -> None:
-    """Refuse train latents that do not hold the sets of ``data.mix``, or no clips of ``data.respoken``.
+    """Refuse train latents that do not hold the sets of ``data.mix``, or no clips of ``data.respoken`` (which latents
+    made elsewhere may do without, unless the teacher shall have them).
 
     Raises:
         DataError: naming both.
@@ -85,6 +86,9 @@ def check_sets(sets: Mapping[str, tuple[int, int]], cfg: DataConfig) -> None:
     if cfg.mix is None and cfg.respoken.times and AGAIN not in sets and not cfg.latents:
         raise DataError(f"data.respoken.times={cfg.respoken.times}, but the latents hold no words said again: run "
                         "stage=encode with it, or give data.respoken.times=0")
+    if cfg.mix is None and cfg.respoken.joint_share and AGAIN not in sets:
+        raise DataError(f"data.respoken.joint_share={cfg.respoken.joint_share}, but the latents of {cfg.latents} hold "
+                        "no words said again: give latents that do, or data.respoken.joint_share=0")
 
 
 def mixed_order(sets: Mapping[str, tuple[int, int]], weights: Mapping[str, float], bounds: np.ndarray,

@@ -46,7 +46,8 @@ class LatentDataModule(L.LightningDataModule):
         folder: ``encode/latents`` of the run, with ``train`` and ``val``.
         clock, window, units: of the run.
         kind: the stage. ``orchestrator``: chunks of sound and text (``has_video`` False, video fields zero);
-            ``teacher`` and ``dmd``: chunks; ``rollout``: streams to begin.
+            ``teacher``: chunks, of which ``respoken.joint_share`` are sound alone in training; ``dmd``: chunks;
+            ``rollout``: streams to begin.
         seed: of order and choices.
         fingerprints: of the run's codecs, checked against the latents'.
         batch_size: items per rank and step; 0 = ``cfg.batch_size``.
@@ -85,7 +86,8 @@ class LatentDataModule(L.LightningDataModule):
         train = self._open("train")
         check_sets(train.sets, self.cfg)
         val = train if self.cfg.overfit_clips else self._open("val")
-        self.train_items = self._composer(train, self.seed)
+        joint_share = self.cfg.respoken.joint_share if self.kind == "teacher" else 0.0
+        self.train_items = self._composer(train, self.seed, joint_share=joint_share)
         self.val_items = self._composer(val, self.seed + VALIDATION_SEED)
         # The clips' records live as long as the run; looked through at every collection they cost a tenth of a step.
         gc.freeze()
@@ -164,9 +166,10 @@ class LatentDataModule(L.LightningDataModule):
     def _listed(self, split: str) -> Path | None:
         return self.quarantine and self.quarantine / f"quarantine_{split}.jsonl"
 
-    def _composer(self, store: LatentStore, seed: int, with_video: bool | None = None) -> ItemComposer:
+    def _composer(self, store: LatentStore, seed: int, with_video: bool | None = None,
+                  joint_share: float = 0.0) -> ItemComposer:
         video = self.kind != "orchestrator" if with_video is None else with_video
-        return ItemComposer(store, self.clock, self.window, self.units, self.cfg, seed, with_video=video)
+        return ItemComposer(store, self.clock, self.window, self.units, self.cfg, seed, video, joint_share)
 
     def _shapes(self, items: ItemComposer) -> ChunkCollate:
         index = items.store.index

@@ -52,17 +52,26 @@ def read(figures: Mapping[str, Any]) -> dict[str, float]:
     return {name: float(value) for name, value in known.items() if name not in absent}
 
 
-def by_group(name: str, loss: Tensor, groups: Sequence[str]) -> dict[str, Tensor]:
-    """Mean of a per-sample loss (B,) in each set of a mixture: ``name_in_SET``; nothing without a mixture."""
-    found = {}
+def sometimes(loss: Tensor, where: Tensor) -> Sometimes:
+    """Mean of a per-sample loss (B,) over the samples where ``where`` (B,) is True, in steps that have any."""
+    return Sometimes(batch_mean(loss.detach(), where), where.any())
+
+
+def by_group(name: str, loss: Tensor, groups: Sequence[str], where: Tensor | None = None
+             ) -> dict[str, Tensor | Sometimes]:
+    """Mean of a per-sample loss (B,) in each set of a mixture: ``name_in_SET``; nothing without a mixture. ``where``
+    (B,): the samples that have this loss, which need not be in every set."""
+    found: dict[str, Tensor | Sometimes] = {}
     for group in sorted(set(groups)):
-        found[f"{name}_in_{group}"] = batch_mean(loss.detach(), sent(torch.tensor([g == group for g in groups]),
-                                                                     loss.device))
+        inside = sent(torch.tensor([g == group for g in groups]), loss.device)
+        found[f"{name}_in_{group}"] = (batch_mean(loss.detach(), inside) if where is None else
+                                       sometimes(loss, inside & where))
     return found
 
 
-def levels(name: str, loss: Tensor, sigma: Tensor, bins: int = 4) -> dict[str, Sometimes]:
-    """Mean of a per-sample loss (B,) in equal bins of the noise level: ``name_t0`` (clean) to ``name_t3`` (noise)."""
+def levels(name: str, loss: Tensor, sigma: Tensor, where: Tensor | None = None, bins: int = 4) -> dict[str, Sometimes]:
+    """Mean of a per-sample loss (B,) in equal bins of the noise level: ``name_t0`` (clean) to ``name_t3`` (noise).
+    ``where`` (B,): the samples that have this loss; None: all."""
     place = (sigma * bins).long().clamp(0, bins - 1)
-    inside = [place == i for i in range(bins)]
-    return {f"{name}_t{i}": Sometimes(batch_mean(loss.detach(), where), where.any()) for i, where in enumerate(inside)}
+    inside = [place == i if where is None else (place == i) & where for i in range(bins)]
+    return {f"{name}_t{i}": sometimes(loss, those) for i, those in enumerate(inside)}

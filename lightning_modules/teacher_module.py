@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from lightning_modules.config import TeacherStage
-from lightning_modules.figures import by_group, levels
+from lightning_modules.figures import by_group, levels, sometimes
 from lightning_modules.fixed_streams import FixedStreams
 from lightning_modules.micro_batches import micro_batches
 from lightning_modules.pointer_records import ConstantRate, held_out_maps, pointer_records
@@ -56,14 +56,22 @@ class TeacherModule(StageModule):
             self.role_modules["teacher"].pop()
             self.ema_roles = ("teacher",)
 
-    def _total(self, losses: JointLosses, batch: ChunkBatch) -> Tensor:
+    def _total(self, losses: JointLosses, batch: ChunkBatch, pictured: Tensor | None = None) -> Tensor:
+        """The weighted loss; ``pictured``: share of items with pictures in what ``batch`` is a part of, if of any."""
         w, frames = self.options, batch.has_video
-        return (w.video_weight * batch_mean(losses.video, frames) + w.audio_weight * batch_mean(losses.audio)
+        return (w.video_weight * batch_mean(losses.video, frames, pictured) + w.audio_weight * batch_mean(losses.audio)
                 + w.head_weight * losses.head.mean() + w.pointer_weight * pointer_mean(losses.pointer, batch))
+
+    def _pictured(self, batch: ChunkBatch) -> Tensor:
+        """Share of items with pictures in this step's batches of all ranks; each may have another number of them."""
+        own = batch.has_video.sum()
+        ranks: Any = self.all_gather(own) if self.trainer.world_size > 1 else own
+        return ranks.sum() / (len(batch) * self.trainer.world_size)
 
     def training_step(self, batch: ChunkBatch, batch_index: int) -> None:
         values: dict[str, Any] = {}
         total = torch.zeros((), device=self.device)
+        pictured = self._pictured(batch)
         for part in micro_batches(batch, self.stage.accumulate):
             key = self.key(part.index, "train")
             part.conditions = perturb(part.conditions, key, self.options.drops)
@@ -72,17 +80,17 @@ class TeacherModule(StageModule):
                                       self.learns_orchestrator, with_pointer=self.learns_orchestrator)
             share = len(part) / len(batch)
             self.constant_rate.see(part)
-            loss = self._total(losses, part)
+            loss = self._total(losses, part, pictured)
             self.role_backward("teacher", loss * share)
             total += loss.detach() * share
-            values = {"train/video": batch_mean(losses.video, part.has_video),
+            values = {"train/video": sometimes(losses.video, part.has_video),
                       "train/audio": losses.audio.mean(), "train/head": losses.head.mean(),
                       "train/pointer": pointer_mean(losses.pointer, part),
                       "pointer/train_error": pointer_error(losses.predicted, part),
                       **levels("train/audio", losses.audio, losses.sigma),
                       **by_group("train/audio", losses.audio, part.groups),
-                      **by_group("train/video", losses.video, part.groups),
-                      **levels("train/video", losses.video, losses.sigma)}
+                      **by_group("train/video", losses.video, part.groups, part.has_video),
+                      **levels("train/video", losses.video, losses.sigma, part.has_video)}
         figures = self.step_role("teacher", total, batch.keys)
         self.log_step({**values, **figures}, len(batch))
 

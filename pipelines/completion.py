@@ -45,14 +45,23 @@ def read_of_diffusion(values: dict[str, Any], stage: str) -> dict[str, Any]:
     return {k: v for k, v in values.items() if read or k != "few_step_guidance"}
 
 
-def read_of_data(values: dict[str, Any]) -> dict[str, Any]:
-    """Settings by path without ``data.respoken`` where no words are said again: it changes nothing there, and runs made
-    before there was such a setting stay valid."""
+def read_of_data(values: dict[str, Any], stage: str) -> dict[str, Any]:
+    """Settings by path without what changes nothing of ``stage``, so that runs made before there were such settings
+    stay valid: ``data.respoken`` where no words are said again, else its ``joint_share`` where that is 0 or the stage
+    is not the teacher."""
     data = values.get("data", {})
-    if values.get("data.respoken.times", data.get("respoken", {}).get("times", 0)):
+    respoken = data.get("respoken", {})
+    if not values.get("data.respoken.times", respoken.get("times", 0)):
+        unread = "data.respoken"
+        data = {k: v for k, v in data.items() if k != "respoken"}
+    elif stage != "teacher" or not values.get("data.respoken.joint_share", respoken.get("joint_share", 0)):
+        unread = "data.respoken.joint_share"
+        if respoken:
+            data = data | {"respoken": {k: v for k, v in respoken.items() if k != "joint_share"}}
+    else:
         return values
-    kept = {path: value for path, value in values.items() if not path.startswith("data.respoken")}
-    return kept | ({"data": {k: v for k, v in data.items() if k != "respoken"}} if data else {})
+    kept = {path: value for path, value in values.items() if not path.startswith(unread)}
+    return kept | ({"data": data} if data else {})
 
 
 def digest(run: RunDirectory, stage: str, cfg: RunConfig) -> str:
@@ -66,7 +75,7 @@ def digest(run: RunDirectory, stage: str, cfg: RunConfig) -> str:
             if path == f"stages.{stage}":
                 at = {key: value for key, value in at.items() if key != "val_every"}  # a validation changes nothing
             values[path] = read_of_diffusion(at, stage) if path == "diffusion" else at
-    values = read_of_data(values)
+    values = read_of_data(values, stage)
     if cfg.init:
         from pipelines.origins import identity  # loads torch
 

@@ -36,7 +36,7 @@ def settings(cfg: RunConfig, stage: str, directory: RunDirectory) -> dict[str, A
         if group == "diffusion" and tree is not None:
             tree = read_of_diffusion(tree, stage)
         found |= flat(tree, group) if tree is not None else {group: value}
-    found = read_of_data(found) | flat(asdict(getattr(cfg.stages, stage)), f"stages.{stage}")
+    found = read_of_data(found, stage) | flat(asdict(getattr(cfg.stages, stage)), f"stages.{stage}")
     for earlier in STAGES[:STAGES.index(stage)]:
         if (made := made_by(directory, earlier)) is not None:
             found[f"made.{earlier}"] = made

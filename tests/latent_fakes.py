@@ -7,6 +7,7 @@ frame of the clip that its first frame is, channel 1 = clip number. So a compose
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -61,8 +62,9 @@ def clip(number: int, clock: ChunkClock, offsets: list[int], seconds: float = 4.
 
 
 def write_store(folder: Path, clips: int = 8, clock: ChunkClock = CLOCK, phases: int = 4, per_shard: int = 4,
-                poison: tuple[int, ...] = (), video: bool = True, **options: object) -> Path:
-    """Write shards of fake clips; those in ``poison`` get a NaN. Returns the folder."""
+                poison: tuple[int, ...] = (), video: bool = True, unseen: Collection[int] = (),
+                **options: object) -> Path:
+    """Write shards of fake clips, in ``poison`` with a NaN, in ``unseen`` without pictures. Returns the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     offsets = [p * clock.chunk_frames // phases for p in range(phases)]
     index = LatentIndex("video-codec", "audio-codec", clock.fps, clock.chunk_frames, clock.audio_rate,
@@ -72,7 +74,8 @@ def write_store(folder: Path, clips: int = 8, clock: ChunkClock = CLOCK, phases:
         path = folder / f"latents-{start // per_shard:05d}.tar"
         with LatentShardWriter(path) as writer:
             for number in range(start, min(start + per_shard, clips)):
-                record, tensors = clip(number, clock, offsets, video=video, **options)  # type: ignore[arg-type]
+                record, tensors = clip(number, clock, offsets, video=video and number not in unseen,
+                                       **options)  # type: ignore[arg-type]
                 if number in poison:
                     tensors["audio.0"][3, 0] = np.nan
                 writer.add(record, tensors)

@@ -90,12 +90,13 @@ def joined(first: Any, *more: Any) -> Any:
 class SmallData(L.LightningDataModule):
     """Random conditions and targets, a function of the sample's number.
 
-    pairs: two samples each, of one batch. poison: the number of a chunk whose sound is not finite.
+    pairs: two samples each, of one batch. poison: the number of a chunk whose sound is not finite. seen: every so
+    manieth chunk alone has pictures.
     """
 
-    def __init__(self, stage: str, pairs: int = 1, poison: int | None = None) -> None:
+    def __init__(self, stage: str, pairs: int = 1, poison: int | None = None, seen: int = 1) -> None:
         super().__init__()
-        self.stage, self.pairs, self.poison, self.consumed = stage, pairs, poison, 0
+        self.stage, self.pairs, self.poison, self.seen, self.consumed = stage, pairs, poison, seen, 0
 
     def batch(self, number: int) -> Any:
         return joined(*(self.pair(number + PER_RANK * i) for i in range(self.pairs)))
@@ -108,9 +109,9 @@ class SmallData(L.LightningDataModule):
         target = tiny.latents(PER_RANK, seed=number)
         if self.poison is not None and number <= self.poison < number + PER_RANK:
             target.audio[self.poison - number] = float("nan")
-        yes = torch.ones(PER_RANK, dtype=torch.bool)
-        return ChunkBatch(tiny.conditions(PER_RANK, seed=number), target, torch.ones(target.audio.shape[:2]), yes,
-                          torch.full((PER_RANK,), 1.5), torch.arange(PER_RANK) + number,
+        index = torch.arange(PER_RANK) + number
+        return ChunkBatch(tiny.conditions(PER_RANK, seed=number), target, torch.ones(target.audio.shape[:2]),
+                          index % self.seen == 0, torch.full((PER_RANK,), 1.5), index,
                           [f"k{number + i}" for i in range(PER_RANK)])
 
     def train_dataloader(self) -> DataLoader:
@@ -206,7 +207,7 @@ def build(stage: str, steps: int, kind: str, roles: str = "full", denoisers: lis
 def train(root: Path, stage: str, steps: int, kind: str = "adamw", loggers: Sequence[StepLogger] = (),
           pairs: int = 1, roles: str = "full", made: dict[str, Any] | None = None,
           denoisers: list[Denoiser] | None = None, accumulate: int = 1, guidance: float = 1.0, start: int = 0,
-          clip: float = 10.0, poison: int | None = None, **trainer: Any) -> bool:
+          clip: float = 10.0, poison: int | None = None, seen: int = 1, **trainer: Any) -> bool:
     """Train ``root/run/STAGE`` to ``steps`` or go on with it; whether it is complete."""
     folder = root / "run" / stage
     folder.mkdir(parents=True, exist_ok=True)
@@ -220,7 +221,7 @@ def train(root: Path, stage: str, steps: int, kind: str = "adamw", loggers: Sequ
     job = Fit(stage, folder, steps, cfg, callbacks, (0.5, 0), begin, {"settings": settings, "config": "seed: 0\n"})
     module = build(stage, 8, kind, roles, denoisers, guidance, start, clip)
     module.stage.accumulate = accumulate
-    return fit(job, module, SmallData(stage, pairs, poison), loggers)
+    return fit(job, module, SmallData(stage, pairs, poison, seen), loggers)
 
 
 def main(arguments: Sequence[str]) -> None:

@@ -41,8 +41,7 @@ def run(cfg: RunConfig, directory: RunDirectory) -> None:
                         {"video": codecs.video.fingerprint, "audio": codecs.audio.fingerprint}, cfg.data.max_bad_share)
     seed = cfg.seed + (VALIDATION_SEED if options.split == "val" else 0)
     speech = options.speech or store.index.video is None  # a set of sound alone has no other items
-    items = ItemComposer(store, spec.clock, spec.window, spec.units(), cfg.data, seed, with_video=not speech,
-                         speech=speech)
+    items = ItemComposer(store, spec.clock, spec.window, spec.units(), cfg.data, seed, with_video=not speech)
     viewer = ItemViewer(items, codecs.video, codecs.audio)
     folder = directory.stage("inspect")
     (folder / "items").mkdir(parents=True, exist_ok=True)

@@ -16,9 +16,13 @@ def audio_mean(x: Tensor, weight: Tensor) -> Tensor:
     return (x.mean(dim=2) * weight).sum(dim=1) / weight.sum(dim=1).clamp_min(1)
 
 
-def batch_mean(x: Tensor, where: Tensor | None = None) -> Tensor:
-    """Mean of (B,) over the samples where ``where`` (B,) is True; 0 where there is none."""
+def batch_mean(x: Tensor, where: Tensor | None = None, share: Tensor | None = None) -> Tensor:
+    """Mean of (B,) over the samples where ``where`` (B,) is True; 0 where there is none.
+
+    ``share``: of True in the whole that ``x`` is a part of. What micro-batches and ranks average by their sizes is then
+    the whole's mean, however many each of them has.
+    """
     if where is None:
         return x.mean()
     kept = torch.where(where, x, torch.zeros_like(x))
-    return kept.sum() / where.sum().clamp_min(1)
+    return kept.sum() / (where.sum().clamp_min(1) if share is None else (share * len(x)).clamp_min(1e-6))

@@ -285,9 +285,9 @@ def test_words_said_again_are_encoded_too_but_no_held_out_sentence(shards):
     assert {r.speaker for r in records[6:]} == {f"s1 x {speed}" for speed in (0.92, 0.96, 1, 1.04, 1.08)}
     assert [r.recorded for r in records] == [r.has_video for r in records]
     assert store.sets == {"recorded": (0, 2), "again": (2, 4)}
-    assert set(cfg.data.weights(store.sets)) == set(store.sets)
+    assert set(cfg.data.weights(store.sets, 0.5)) == set(store.sets)
     kept = {p.name: p.stat().st_mtime_ns for p in (folder / "latents" / "train").glob("*.tar")}
-    cfg.data.respoken.share = 0.25  # which is the matter of training
+    cfg.data.respoken.share = cfg.data.respoken.joint_share = 0.25  # which is the matter of training
     run(cfg)
     assert kept == {p.name: p.stat().st_mtime_ns for p in (folder / "latents" / "train").glob("*.tar")}
     cfg.data.respoken = RespokenConfig(times=10, switch_p=0.0)
@@ -299,6 +299,8 @@ def test_words_said_again_are_encoded_too_but_no_held_out_sentence(shards):
     assert sum(heard.item(p).group == "again" for p in range(1024)) == 512
     seen = ItemComposer(store, clock, cfg.window, SpelledWords(), cfg.data, 0)
     assert {seen.item(p).group for p in range(64)} == {"recorded"}
+    both = ItemComposer(store, clock, cfg.window, SpelledWords(), cfg.data, 0, joint_share=0.25)
+    assert sum(both.item(p).group == "again" for p in range(1024)) == 256
     cfg.data.respoken = RespokenConfig()
     run(cfg)
     assert len(open_store(cfg, folder)[0].clips) == 6
@@ -326,7 +328,8 @@ def test_in_a_mixture_words_said_again_count_to_their_set(shards):
     cfg.data.shards = None
     cfg.data.mix = {"other": {"shards": str(other)}, "talk": {"shards": str(shards), "weight": 3}}
     store, _, _ = open_store(cfg, run(cfg))
-    assert store.sets == {"other": (0, 2), "talk": (2, 6)} and cfg.data.weights(store.sets) == {"other": 1, "talk": 3}
+    assert store.sets == {"other": (0, 2), "talk": (2, 6)}
+    assert cfg.data.weights(store.sets, 0.5) == {"other": 1, "talk": 3}
     assert [c.record.text for c in store.clips][:3] == ["one"] * 3
 
 

@@ -19,6 +19,7 @@ from lightning_modules.config import (
     TrajectoryConfig,
 )
 from lightning_modules.dmd_module import DmdModule
+from lightning_modules.figures import merged, read
 from lightning_modules.micro_batches import micro_batches
 from lightning_modules.orchestrator_module import OrchestratorModule
 from lightning_modules.rollout_module import RolloutModule
@@ -173,6 +174,36 @@ def test_accumulated_micro_batches_give_the_same_update(kind, options, monkeypat
         passes.append(calls)
     assert [len(calls) for calls in passes] == [len(passes[0]), parts * len(passes[0])]
     torch.testing.assert_close(found[1], found[0], atol=2e-5, rtol=1e-3)
+
+
+class PartlySeen(Data):
+    """Batches of which every second has no pictures, the others one sample with them."""
+
+    def batch(self, number: int):
+        batch = super().batch(number)
+        batch.has_video[:] = torch.tensor([False, False, number % 2 == 0, False])
+        return replace(batch, groups=["recorded" if has else "again" for has in batch.has_video])
+
+
+def test_a_teacher_learns_from_sound_alone_however_a_batch_is_cut(monkeypatch):
+    """The pictures' loss is a mean over the samples that have them, not over micro-batches, most of which have none."""
+    found = []
+    for accumulate in (1, 4):
+        module = build("teacher", accumulate=accumulate)
+        rows, log_step = [], module.log_step
+        monkeypatch.setattr(module, "log_step", lambda values, size, rows=rows, log_step=log_step: (
+            rows.append(read(merged({}, values))), log_step(values, size)))
+        train(module, "teacher", 3, data=PartlySeen("teacher"))
+        assert module.nonfinite_total == 0
+        state = module.checkpoint_state_dict()
+        found.append((state["weights"], state["optimizers"], [row["train/loss"] for row in rows]))
+        if accumulate == 1:
+            whole = rows
+    torch.testing.assert_close(found[1], found[0], atol=2e-5, rtol=1e-3)
+    seen = [{name for name in row if name.startswith("train/video")} for row in whole]
+    assert not seen[1] and seen[0] >= {"train/video", "train/video_in_recorded"}
+    assert whole[0]["train/video"] == whole[0]["train/video_in_recorded"] > 0 and "train/audio_in_again" in whole[1]
+    assert not any("train/video_in_again" in row for row in whole)
 
 
 @pytest.mark.parametrize("kind", ["dmd", "rollout"])

@@ -23,6 +23,14 @@ def test_two_processes_learn_what_one_does(stage: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_two_processes_learn_what_one_does_of_samples_without_pictures(tmp_path: Path) -> None:
+    """Every third has them: one rank has now one, now none, beside the other's one or two."""
+    one = train_apart(tmp_path / "one", "teacher", 3, "devices=1", "pairs=2", "seen=3")
+    two = train_apart(tmp_path / "two", "teacher", 3, "devices=2", "seen=3")
+    assert_alike(two, one, exact=False)
+
+
+@pytest.mark.slow
 def test_a_stage_goes_on_with_another_number_of_processes(tmp_path: Path) -> None:
     train_apart(tmp_path, "rollout", 2, "devices=1")
     found = train_apart(tmp_path, "rollout", 4, "devices=2")

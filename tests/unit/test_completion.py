@@ -7,6 +7,7 @@ import pytest
 from pipelines.completion import digest
 from pipelines.config.compose import compose
 from pipelines.config.grammar import parse
+from pipelines.config.schema import TRAINING
 from pipelines.resume import settings
 from pipelines.run_directory import RunDirectory
 from streamchar.errors import InputError
@@ -46,6 +47,23 @@ def test_a_checkpoint_from_before_words_were_said_again_goes_on(tmp_path: Path) 
     for options, named in (((), False), (("data.respoken.times=1",), True)):
         cfg = compose(parse(["stage=teacher", "preset=puppet", f"root={tmp_path}", *options]))
         assert any("respoken" in key for key in settings(cfg, "teacher", RunDirectory.of(cfg))) == named
+
+
+@pytest.mark.parametrize("stage", ["encode", "orchestrator", "teacher", "dmd", "rollout", "inspect"])
+def test_what_the_teacher_hears_of_words_said_again_is_its_own_alone(tmp_path: Path, stage: str, monkeypatch) -> None:
+    found, seen = [], []
+    for share in ("0", "0.25"):
+        cfg = compose(parse([f"stage={stage}", "preset=puppet", f"root={tmp_path}", "data.respoken.times=1",
+                             f"data.respoken.joint_share={share}"]))
+        directory = RunDirectory.of(cfg)
+        found.append((digest(directory, stage, cfg), settings(cfg, stage, directory) if stage in TRAINING else {}))
+    (plain, before), (joint, after) = found
+    assert (plain != joint) == (before != after) == (stage == "teacher")
+    assert not any("joint_share" in key for key in before)
+    monkeypatch.setattr("pipelines.completion.json.dumps", lambda values, **_: seen.append(str(values)) or "")
+    cfg.data.respoken.joint_share = 0.0
+    digest(directory, stage, cfg)
+    assert "joint_share" not in seen[0] and "switch_p" in seen[0]  # as in markers from before there was one
 
 
 @pytest.mark.parametrize("stage", ["orchestrator", "teacher", "dmd", "rollout"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from lightning_modules.figures import Sometimes, by_group, levels, merged, read
+from lightning_modules.figures import Sometimes, by_group, levels, merged, read, sometimes
 
 
 def test_a_row_holds_the_newest_value_of_each_figure() -> None:
@@ -29,6 +29,18 @@ def test_a_loss_that_is_not_finite_is_told_where_it_is_and_spoils_no_other() -> 
 def test_sets_of_a_mixture_are_told_apart() -> None:
     found = read(by_group("a", torch.tensor([1.0, 3.0, 8.0]), ["grid", "grid", "puppet"]))
     assert found == {"a_in_grid": 2.0, "a_in_puppet": 8.0} and by_group("a", torch.ones(2), []) == {}
+
+
+def test_samples_without_the_loss_count_nowhere() -> None:
+    """A set, or a noise level, in which no sample has it has no figure; one that had one before keeps it."""
+    loss, sigma, has = torch.tensor([1.0, 3.0, 0.0]), torch.tensor([0.1, 0.1, 0.1]), torch.tensor([True, True, False])
+    groups = ["recorded", "recorded", "again"]
+    figures = {"a": sometimes(loss, has), **by_group("a", loss, groups, has), **levels("a", loss, sigma, has)}
+    row = merged({}, figures)
+    assert read(row) == {"a": 2.0, "a_in_recorded": 2.0, "a_t0": 2.0}
+    none = torch.zeros(3, dtype=torch.bool)
+    later = {"a": sometimes(loss, none), **by_group("a", loss, groups, none), **levels("a", loss, sigma, none)}
+    assert read(merged(row, later)) == read(row) and read(merged({}, later)) == {}
 
 
 def test_there_is_kept_over_a_step_without() -> None:

@@ -92,12 +92,17 @@ def test_latents_without_words_said_again_are_told_unless_they_were_given():
     check_sets({"": (0, 1)}, DataConfig(respoken=asked, latents="x"))
     with pytest.raises(DataError, match="run stage=encode with it, or give data.respoken.times=0"):
         check_sets({"": (0, 1)}, DataConfig(respoken=asked))
+    asked = RespokenConfig(times=1, joint_share=0.3)
+    check_sets({"recorded": (0, 1), "again": (1, 2)}, DataConfig(respoken=asked, latents="x"))
+    with pytest.raises(DataError, match="the latents of x hold no words said again"):
+        check_sets({"": (0, 1)}, DataConfig(respoken=asked, latents="x"))
 
 
 def test_what_is_said_again_has_its_share_wherever_the_latents_are_from():
-    cfg = DataConfig(latents="x", respoken=RespokenConfig(share=0.25))
-    assert cfg.weights(["recorded", "again"]) == {"recorded": 0.75, "again": 0.25}
-    assert cfg.weights([""]) == {} and DataConfig(mix={"a": {}}).weights(["recorded", "again"]) == {"a": 1.0}
+    cfg = DataConfig(latents="x")
+    assert cfg.weights(["recorded", "again"], 0.25) == {"recorded": 0.75, "again": 0.25}
+    assert cfg.weights([""], 0.25) == {}
+    assert DataConfig(mix={"a": {}}).weights(["recorded", "again"], 0.25) == {"a": 1.0}
 
 
 def test_losses_are_told_apart():

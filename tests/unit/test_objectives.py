@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from types import SimpleNamespace
 
+import pytest
 import torch
 
+from lightning_modules.teacher_module import NO_DROPS
 from streamchar.diffusion.config import DiffusionConfig
 from streamchar.diffusion.flow import add_noise, clean_from_velocity
 from streamchar.diffusion.noise import NoiseKey, _seed, scalar
@@ -14,9 +16,10 @@ from streamchar.diffusion.schedule import euler_sigmas, few_step_sigmas, score_s
 from streamchar.objectives.conditioning import perturb
 from streamchar.objectives.distribution_matching import generator_losses, normalised_gradient, renoise, surrogate
 from streamchar.objectives.drops import DropConfig
-from streamchar.objectives.per_sample import audio_mean
+from streamchar.objectives.joint import joint_losses
+from streamchar.objectives.per_sample import audio_mean, batch_mean
 from streamchar.objectives.speech import pointer_samples
-from streamchar.types import Latents
+from streamchar.types import ChunkBatch, Latents
 from tests import tiny_models as tiny
 
 
@@ -46,6 +49,32 @@ def test_surplus_audio_latents_carry_no_gradient():
     assert (x.grad[0, 3] == 0).all() and (x.grad[0, :3] != 0).all()
     torch.testing.assert_close(x.grad[0, :3], g[0, :3] / 9)
     assert float(audio_mean(torch.ones(1, 4, 3), weight)) == 1.0
+
+
+def test_pictures_that_a_sample_does_not_have_give_no_loss_and_no_gradient():
+    """Nor does their absence: a batch of sound alone has a loss of 0 in pictures, whose gradient is 0, not absent."""
+    for has in ([True, False], [False, False]):
+        denoiser, has_video = tiny.denoiser(), torch.tensor(has)
+        batch = ChunkBatch(tiny.conditions(), tiny.latents(), torch.ones(2, tiny.CLOCK.audio_latents), has_video,
+                           torch.full((2,), 1.5), torch.arange(2), ["a", "b"])
+        made = []
+        denoiser.video_out.register_forward_hook(lambda module, given, out, made=made: made.append(out))
+        losses = joint_losses(denoiser, tiny.orchestrator(), batch, NoiseKey.of(0, [0, 1]), DiffusionConfig(), NO_DROPS)
+        made[0].retain_grad()
+        video = batch_mean(losses.video, has_video)
+        (video + losses.audio.mean()).backward()
+        assert made[0].grad.flatten(1).any(dim=1).tolist() == has
+        assert torch.equal(video, losses.video[0] if any(has) else torch.zeros(()))
+        assert all(p.grad is not None and p.grad.isfinite().all() for p in denoiser.video_out.parameters())
+        assert denoiser.audio_out.weight.grad.any()
+
+
+def test_the_mean_over_the_samples_that_have_a_loss_is_that_of_its_parts():
+    x, has = torch.tensor([1.0, 2.0, 3.0, 9.0, 5.0, 7.0]), torch.tensor([True, False, False, False, True, True])
+    share = has.sum() / len(has)
+    parts = [float(batch_mean(x[i:i + 2], has[i:i + 2], share)) for i in (0, 2, 4)]
+    assert parts[1] == 0.0 and sum(parts) / 3 == pytest.approx(13 / 3) == float(batch_mean(x, has))
+    assert float(batch_mean(x, ~has & has, 0 * share)) == 0.0
 
 
 def test_generator_gradient_reaches_the_student_only():

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from datamodules.clip import Clip
-from datamodules.config import RespokenConfig
+from datamodules.config import DataConfig, RespokenConfig
 from datamodules.respoken import respoken
 from datamodules.splice import FADE_S, Utterance, at_speed, in_a_row, spliced
 from streamchar.transcript import Word
@@ -157,6 +157,16 @@ def test_a_set_whose_every_sentence_is_held_out_gives_none():
 
 
 def test_wrong_options_are_named():
-    found = RespokenConfig(times=-1, share=1, switch_p=2, speeds=[0.1], sentences=0, pause_s=-1).problems()
-    assert [problem.split("=")[0] for problem in found] == [
-        f"data.respoken.{name}" for name in ("times", "share", "switch_p", "speeds", "sentences", "pause_s")]
+    wrong = {"times": -1, "share": 1, "joint_share": 1, "switch_p": 2, "speeds": [0.1], "sentences": 0, "pause_s": -1}
+    found = RespokenConfig(**wrong).problems()
+    assert [problem.split("=")[0] for problem in found] == [f"data.respoken.{name}" for name in wrong]
+
+
+def test_a_teacher_cannot_hear_what_is_not_said_again_or_counts_to_its_words_set():
+    assert not RespokenConfig(times=1, joint_share=0.3).problems()
+    problem, = RespokenConfig(joint_share=0.3).problems()
+    assert problem.startswith("data.respoken.joint_share=0.3 is a share of what data.respoken.times=0 does not make")
+    mix = {"talk": {"shards": "x"}}
+    assert not DataConfig(mix=mix, respoken=RespokenConfig(times=1)).problems()
+    problem, = DataConfig(mix=mix, respoken=RespokenConfig(times=1, joint_share=0.3)).problems()
+    assert problem.startswith("data.respoken.joint_share=0.3 cannot stand beside data.mix")
