@@ -20,6 +20,7 @@ from pipelines.evaluating.words import _errors_of, _repeats, _slots
 from streamchar.clock import ChunkClock
 from streamchar.evaluation.config import EvaluateConfig
 from streamchar.evaluation.pointer_track import PointerTrack
+from streamchar.evaluation.recogniser import GRID_SLOTS
 from streamchar.evaluation.report import Report
 from streamchar.evaluation.syncnet_offsets import SyncNetScore
 from streamchar.transcript import Word
@@ -129,6 +130,32 @@ def test_seeds_of_one_clip_do_not_narrow_an_interval() -> None:
     assert values["repeated words"].values["student"] == pytest.approx(100 / 12)
     low, high = values["repeated words"].intervals["student"]
     assert low < 100 / 12 < high
+
+
+def slots_of(*pairs: tuple[str, str]) -> list[float]:
+    report = Report("", {})
+    _slots(report, {"student": [(Subject(f"clip{i}", said, None), heard) for i, (said, heard) in enumerate(pairs)]})
+    return [row.values["student"] for row in report.rows]
+
+
+def test_a_word_too_many_or_too_few_moves_no_later_slot() -> None:
+    pytest.importorskip("jiwer")
+    assert slots_of((TEXT, "place red at red at c nine again")) == [100] * 6
+    assert slots_of((TEXT, "red at c nine again")) == [0] + [100] * 5
+    assert slots_of((TEXT, "place red at nine soon"), (TEXT, TEXT)) == [100, 100, 100, 50, 100, 50]
+    assert slots_of((f"{TEXT} {TEXT}", f"place at c nine again {TEXT}")) == [100, 50, 100, 100, 100, 100]
+    assert slots_of((TEXT, "")) == [0] * 6
+
+
+def test_whole_sentences_of_the_grammar_are_right_where_word_by_word_they_are() -> None:
+    pytest.importorskip("jiwer")
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        said, heard = ([str(rng.choice(words[:2])) for _ in range(2) for words in GRID_SLOTS.values()]
+                       for _ in range(2))
+        if any(a == b for a, b in zip(said, heard, strict=True)):  # else a shift by a sentence costs no more
+            by_place = [50 * sum(said[i] == heard[i] for i in (k, k + 6)) for k in range(6)]
+            assert slots_of((" ".join(said), " ".join(heard))) == by_place
 
 
 def test_points_above_the_floor_are_drawn_clip_by_clip() -> None:
