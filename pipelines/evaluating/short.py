@@ -23,7 +23,7 @@ from pipelines.evaluating.scoring import Means, score
 from pipelines.evaluating.sentences import asked_anew
 from pipelines.evaluating.showing import show_clips
 from pipelines.evaluating.streams import long_prompt, speak, together
-from pipelines.evaluating.syncnets import our_syncnet
+from pipelines.evaluating.syncnets import our_syncnet, syncnet_or_note
 from pipelines.run_directory import RunDirectory
 from pipelines.stages.stream import plan_of
 from streamchar.evaluation.pointer_track import PointerTrack, pointer_on_sound
@@ -89,8 +89,9 @@ def short_protocol(cfg: RunConfig, directory: RunDirectory, bar: Progress) -> Re
     if options.cheats:
         add_cheats(clips, options.seed)
     show_clips(directory, subjects, report, clock, bar)
-    syncnet = our_syncnet(directory.stage("evaluate") / "syncnet", train, clock, cfg.data.size, options.syncnet_clips,
-                          options.seed, bar) if options.syncnet_clips else None
+    syncnet = syncnet_or_note(report, lambda: our_syncnet(
+        directory.stage("evaluate") / "syncnet", train, clock, cfg.data.size, options.syncnet_clips, options.seed, bar)
+    ) if options.syncnet_clips else None
     means = Means(devices, mouth, texts, other_looks(train, {s.look for s in clips}, video), syncnet)
     score(report, subjects, means, options, clock, main.column, bar)
     rate = words_per_chunk(train, clock)
