@@ -97,8 +97,9 @@ def long_protocol(cfg: RunConfig, directory: RunDirectory, bar: Progress) -> Rep
     main = speakers_of(replace(cfg, evaluate=replace(options, teacher=False)), directory)[0]
     material, gauge = _prepare(cfg, directory, main.character)
     report = Report(f"Long streams of run {directory.name}", {
-        "model": main.column, "from stage": options.from_stage, "steps": main.plan.steps, "streams": options.streams,
-        "seconds": options.stream_s, "windows": options.windows, "seed": options.seed, "fps": gauge.clock.fps})
+        "model": TITLES[main.column], "from stage": options.from_stage, "steps": main.plan.steps,
+        "streams": options.streams, "seconds": options.stream_s, "windows": options.windows, "seed": options.seed,
+        "fps": gauge.clock.fps})
     found = Findings()
     report.notes += _join(found, material, options, gauge, bar)
     task = bar.add_task("long streams", total=options.streams * 3)

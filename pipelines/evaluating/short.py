@@ -27,7 +27,7 @@ from pipelines.evaluating.syncnets import our_syncnet, syncnet_or_note
 from pipelines.run_directory import RunDirectory
 from pipelines.stages.stream import plan_of
 from streamchar.evaluation.pointer_track import PointerTrack, pointer_on_sound
-from streamchar.evaluation.report import ClipRow, Report
+from streamchar.evaluation.report import TITLES, ClipRow, Report
 from streamchar.rollout.character import Character
 from streamchar.rollout.plan import SamplePlan, teacher_plan
 from streamchar.streaming.engine import accelerate
@@ -75,7 +75,7 @@ def short_protocol(cfg: RunConfig, directory: RunDirectory, bar: Progress) -> Re
     subjects += asked_anew(clips, options.new_sentences, [c.record.text for c in train.clips], options.seed)
     subjects = with_seeds(subjects, options.seeds)
     report = Report(f"Evaluation of run {directory.name}", {
-        "model": main.column, "from stage": options.from_stage, "steps": main.plan.steps, "clips": len(clips),
+        "model": TITLES[main.column], "from stage": options.from_stage, "steps": main.plan.steps, "clips": len(clips),
         "new sentences": sum(s.new for s in subjects) // options.seeds, "seeds": options.seeds, "seed": options.seed,
         "precision": options.precision,
         "guidance": f"{character.diffusion.guidance_video:g} / {character.diffusion.guidance_audio:g} away from "
@@ -116,10 +116,11 @@ def short_protocol(cfg: RunConfig, directory: RunDirectory, bar: Progress) -> Re
 
 
 def speakers_of(cfg: RunConfig, directory: RunDirectory) -> list[Speaker]:
-    """The model asked for; beside it, if wanted, the undistilled teacher at its own steps and at the student's."""
+    """The model asked for (of ``from=orchestrator`` its own head); beside it, if wanted, the undistilled teacher at its
+    own steps and at the student's."""
     if cfg.evaluate.from_stage == "orchestrator":
         speech = load_speech(directory, cfg)
-        return [Speaker("teacher", speech, plan_of(speech, cfg.evaluate.steps))]
+        return [Speaker("own_head", speech, plan_of(speech, cfg.evaluate.steps))]
     character = in_precision(load_character(directory, cfg, cfg.evaluate.from_stage), cfg.evaluate.precision)
     out = [Speaker("student" if character.few_step else "teacher", character, plan_of(character, cfg.evaluate.steps))]
     export = alone(cfg, directory, cfg.evaluate.from_stage)
