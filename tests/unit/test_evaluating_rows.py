@@ -12,6 +12,7 @@ from rich.progress import Progress
 from pipelines.evaluating import given, pointers, syncnets
 from pipelines.evaluating.devices import Devices
 from pipelines.evaluating.distributions import _row, deep_rows, latent_rows
+from pipelines.evaluating.looks import drift_rows
 from pipelines.evaluating.material import SEED_MARK, Rendering, Subject
 from pipelines.evaluating.pointers import aligned_pointer_rows, pointer_rows
 from pipelines.evaluating.shares import add_shares, points_above
@@ -21,7 +22,7 @@ from streamchar.clock import ChunkClock
 from streamchar.evaluation.config import EvaluateConfig
 from streamchar.evaluation.pointer_track import PointerTrack
 from streamchar.evaluation.recogniser import GRID_SLOTS
-from streamchar.evaluation.report import Report
+from streamchar.evaluation.report import Report, Row
 from streamchar.evaluation.syncnet_offsets import SyncNetScore
 from streamchar.transcript import Word
 from streamchar.types import Latents
@@ -69,6 +70,39 @@ def test_clips_of_two_chunks_do_not_compare_beginnings_with_ends() -> None:
     values = report.rows[0].values
     assert max(values["student"], values["baseline"]) < 1 < 10 < values["teacher"]
     assert "200 chunks a side" in report.rows[0].note
+
+
+def test_distances_of_ten_clips_have_an_interval_that_holds_what_such_distances_are_on_average() -> None:
+    generator = torch.Generator().manual_seed(0)
+
+    def distances(clips: int, size: int = 6) -> Row:
+        report = Report("", {})
+        _row(report, [{c: 0.5 * (c == "student") + torch.randn(4, size, generator=generator)
+                       for c in ("real", "student")} for _ in range(clips)], "Frechet distance", "chunks")
+        return report.rows[0]
+
+    mean = float(np.mean([distances(12).values["student"] for _ in range(100)]))
+    found = [distances(12).intervals["student"] for _ in range(40)]
+    assert sum(low <= mean <= high for low, high in found) > 32 and np.mean([h - low for low, h in found]) < 2 * mean
+    assert set(distances(12).intervals) == {"student", "baseline"}
+    assert not distances(9).intervals and not distances(10, 513).intervals
+
+
+def test_the_slope_of_a_long_stream_has_an_interval_over_its_windows() -> None:
+    rng = np.random.default_rng(0)
+
+    def stream(windows: int) -> Rendering:
+        """It darkens, not evenly."""
+        light = 200 - 4 * np.arange(windows) + rng.normal(0, 6, windows)
+        frames = np.repeat(light.clip(0, 255).astype(np.uint8), 5)[:, None, None, None]
+        return Rendering(np.broadcast_to(frames, (len(frames), 16, 16, 3)), np.zeros(0, np.float32))
+
+    report = Report("", {})
+    drift_rows(report, {"real": stream(4), "student": stream(20)}, CLOCK, 5 / CLOCK.fps)
+    slope, gain = report.rows
+    low, high = slope.intervals["student"]
+    assert 0 < low < slope.values["student"] < high
+    assert set(slope.intervals) == {"student"} and not gain.intervals
 
 
 def test_features_are_of_clips_that_stand_beside_a_recording_and_of_no_others() -> None:
