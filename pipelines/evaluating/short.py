@@ -19,11 +19,13 @@ from pipelines.evaluating.material import SEED_MARK, Rendering, Subject, held_ou
 from pipelines.evaluating.mouths import choose_mouth
 from pipelines.evaluating.pointer_pictures import pointer_pictures
 from pipelines.evaluating.pointers import aligned_pointer_rows, pointer_rows, words_per_chunk
+from pipelines.evaluating.room import room_wanted
 from pipelines.evaluating.scoring import Means, score
 from pipelines.evaluating.sentences import asked_anew
-from pipelines.evaluating.showing import show_clips
+from pipelines.evaluating.showing import SHOWN, show_clips
 from pipelines.evaluating.streams import long_prompt, speak, together
 from pipelines.evaluating.syncnets import our_syncnet, syncnet_or_note
+from pipelines.free_memory import check_memory
 from pipelines.run_directory import RunDirectory
 from pipelines.stages.stream import plan_of
 from streamchar.evaluation.pointer_track import PointerTrack, pointer_on_sound
@@ -68,6 +70,9 @@ def short_protocol(cfg: RunConfig, directory: RunDirectory, bar: Progress) -> Re
     first = next((c for c in train.clips if c.has_video), None)
     devices = open_devices(options.parts, first is None or "mouth" not in first.record.meta)
     chosen = EvaluationSet(val, clock, character.window, character.units, options.clips, options.seed)
+    check_memory(room_wanted(chosen, options, len(speakers), clock, cfg.data.size, TOGETHER),
+                 f"pictures of {len(chosen)} clips in every column", "choose fewer evaluate.clips"
+                 + " or evaluate.teacher=false" * (len(speakers) > 1) + " or evaluate.cheats=false" * options.cheats)
     subjects = [held_out(chosen, i, clock, video, audio, cfg.data.size)
                 for i in bar.track(range(len(chosen)), description="held-out clips")]
     clips = list(subjects)
@@ -147,7 +152,11 @@ def with_seeds(subjects: list[Subject], seeds: int) -> list[Subject]:
 
 
 def generate(speaker: Speaker, subjects: list[Subject], seconds: float, seed: int, bar: Progress) -> None:
-    """The speaker streams every subject's text, several at once."""
+    """The speaker streams every subject's text, several at once.
+
+    Of subjects of which only the words are scored, pictures are kept where they are shown.
+    """
+    shown = {s.key for s in subjects[:SHOWN]}
     task = bar.add_task(f"streaming, {speaker.column}", total=len(subjects))
     for number in sorted({s.seed for s in subjects}):
         mine = [s for s in subjects if s.seed == number]
@@ -156,7 +165,10 @@ def generate(speaker: Speaker, subjects: list[Subject], seconds: float, seed: in
             takes, _, latents = speak(speaker.character, together(some), speaker.plan, seconds,
                                       seed + 1000 * number + first)
             for subject, take, chunks in zip(some, takes, latents, strict=True):
-                subject.renderings[speaker.column], subject.latents[speaker.column] = take, chunks
+                if subject.scored:
+                    subject.latents[speaker.column] = chunks
+                seen = subject.scored or subject.key in shown
+                subject.renderings[speaker.column] = take if seen else take.unseen()
             bar.advance(task, len(some))
 
 

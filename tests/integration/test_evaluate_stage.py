@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipelines import build
+from pipelines import build, free_memory
 from pipelines.config.compose import compose
 from pipelines.config.grammar import parse
 from pipelines.config.schema import RunConfig
@@ -99,6 +99,18 @@ def test_a_detector_that_is_not_there_is_missed_before_anything_is_streamed(
     monkeypatch.setattr(short, "generate", never)
     with pytest.raises(InputError, match="face mesh"):
         evaluate.run(replace(cfg, evaluate=replace(cfg.evaluate, mouth="mesh")), directory)
+
+
+def test_clips_that_do_not_fit_into_memory_are_refused_before_anything_is_decoded(
+        run: tuple[RunConfig, RunDirectory], monkeypatch: pytest.MonkeyPatch) -> None:
+    cfg, directory = run
+    monkeypatch.setattr(short, "load_character", random_character)
+    monkeypatch.setattr(short, "held_out", None)
+    monkeypatch.setattr(free_memory, "free_memory", lambda: 1 << 20)
+    with pytest.raises(InputError, match="of 2 clips in every column.*fewer evaluate.clips or evaluate.teacher=false$"):
+        evaluate.run(cfg, directory)
+    with pytest.raises(InputError, match="a stream of 60 s.*smaller evaluate.stream_s"):
+        evaluate.run(replace(cfg, evaluate=replace(cfg.evaluate, protocol="long")), directory)
 
 
 def test_our_syncnet_is_trained_once_on_the_recorded_clips(run: tuple[RunConfig, RunDirectory], tmp_path: Path,
