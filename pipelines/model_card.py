@@ -18,7 +18,7 @@ from streamchar.hub.model_spec import ModelSpec
 from streamchar.rollout.character import Character
 
 _COLUMNS = {"real": "real clips", "codec": "codec alone", "teacher": "teacher", "teacher_euler": "teacher, few steps",
-            "student": "student", "baseline": "no model"}
+            "student": "student", "own_head": "orchestrator's own head", "baseline": "no model"}
 
 
 def model_card(directory: RunDirectory, stage: str, role: str, character: Character, spec: ModelSpec, folder: str,
@@ -113,8 +113,8 @@ def _measured(directory: RunDirectory, stage: str, column: str) -> str:
     except (OSError, ValueError, KeyError):
         return "Nothing: there is no report of `stage=evaluate`."
     shown = {c: title for c, title in _COLUMNS.items() if any(row["values"].get(c) is not None for row in listed)}
-    rows = [f"`stage=evaluate`: {', '.join(f'{k} {v}' for k, v in facts.items())}. The exported model is the column "
-            f"*{_COLUMNS[column]}*."]
+    whose = f"The exported model is the column *{_COLUMNS[column]}*" if column in shown else "This is of another model"
+    rows = [f"`stage=evaluate`: {', '.join(f'{k} {v}' for k, v in facts.items())}. {whose}."]
     mark, weights = read_mark(directory, "evaluate"), read_mark(directory, stage)
     if mark is None or weights is None or mark.get("inputs", {}).get(stage) != weights.get("finished"):
         rows.append("Measured before these weights were made, or not on this stage: other weights' figures.")

@@ -21,7 +21,7 @@ def add_cheats(subjects: list[Subject], seed: int) -> None:
         first = source(known[0])
         assert mine is not None and next_ is not None and first is not None
         picture = subject.reference if subject.reference is not None else mine.frames[0]
-        subject.renderings["still"] = Rendering(np.repeat(picture[None], len(mine.frames), axis=0), mine.sound)
+        subject.renderings["still"] = Rendering(np.broadcast_to(picture, mine.frames.shape), mine.sound)
         if len(known) > 1:
             subject.renderings["swapped"] = Rendering(mine.frames, fitted(next_.sound, len(mine.sound)))
             subject.renderings["one"] = first

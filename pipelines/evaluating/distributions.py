@@ -17,10 +17,15 @@ from pipelines.evaluating.material import Subject
 from pipelines.evaluating.streams import real_chunks, stack
 from streamchar.clock import ChunkClock
 from streamchar.evaluation.frechet import chunk_features, frechet_distance
+from streamchar.evaluation.jackknife import jackknife_interval
 from streamchar.evaluation.report import CHEATS, Report
 
 LEAST = 4
 """Samples on each side below which no distance is given."""
+LEAST_CLIPS = 10
+"""Clips below which a distance has no interval."""
+MOST_FEATURES = 512
+"""Features above which it has none: a distance of Inception's 2048 takes two seconds, and a hundred are wanted."""
 
 
 def latent_rows(report: Report, subjects: list[Subject], clock: ChunkClock) -> None:
@@ -59,12 +64,24 @@ def _row(report: Report, pools: Sequence[dict[str, Tensor]], name: str, what: st
         goal.append(pool["real"][1 - first:2 * half:2])
         for column in columns:
             between[column].append(pool[column][first:2 * half:2])
-    if sum(map(len, goal)) < LEAST:
+    samples = sum(map(len, goal))
+    if samples < LEAST:
         return
-    target = torch.cat(goal)
-    values = {("baseline" if c == "real" else c): frechet_distance(torch.cat(f), target) for c, f in between.items()}
-    report.add("distribution", name, values, note=f"{len(target)} {what} a side, the same clips; covariances shrunk: "
-               "compares inside this table only", baseline="other real ones")
+    values, intervals = dict[str, float](), dict[str, tuple[float, float]]()
+    for column, mine in between.items():
+        name_of = "baseline" if column == "real" else column
+        values[name_of] = frechet_distance(torch.cat(mine), torch.cat(goal))
+        if len(goal) >= LEAST_CLIPS and goal[0].shape[1] <= MOST_FEATURES:
+            intervals[name_of] = _interval(mine, goal)
+    report.add("distribution", name, values, intervals, note=f"{samples} {what} a side, the same clips; covariances "
+               "shrunk: compares inside this table only", baseline="other real ones")
+
+
+def _interval(mine: list[Tensor], goal: list[Tensor]) -> tuple[float, float]:
+    """Over the clips; no distance is below 0."""
+    low, high = jackknife_interval(len(goal), lambda kept: frechet_distance(
+        torch.cat([mine[i] for i in kept]), torch.cat([goal[i] for i in kept])))
+    return max(low, 0.0), high
 
 
 def _features(chunks: list, which: int) -> Tensor:

@@ -11,9 +11,10 @@ import numpy as np
 from rich.progress import Progress
 
 from pipelines.evaluating.material import Rendering, Subject
+from pipelines.free_memory import check_memory
 from streamchar.clock import ChunkClock
 from streamchar.errors import InputError
-from streamchar.streaming.reading import read_clip
+from streamchar.streaming.reading import picture_bytes, read_clip
 from streamchar.transcript import normalise_words
 
 log = logging.getLogger(__name__)
@@ -29,10 +30,12 @@ def given_clips(folder: Path, clock: ChunkClock, bar: Progress) -> tuple[list[Su
     or has no words in its text is left out and said.
 
     Raises:
-        InputError: where there is no folder, no usable clip, or clips of different frame rates.
+        InputError: where there is no folder, no usable clip, clips of different frame rates, or too little memory.
     """
     check_folder(folder)
     paths = sorted(folder.glob("*.mp4"))
+    check_memory(sum(map(picture_bytes, paths)), f"pictures of the {len(paths)} clips of {folder}",
+                 "score them in several folders")
     subjects, left_out = [], []
     rates: dict[float, str] = {}
     for path in bar.track(paths, description="reading clips"):

@@ -31,6 +31,7 @@ from pipelines.evaluating.sentences import new_sentences
 from pipelines.evaluating.short import Speaker, speakers_of
 from pipelines.evaluating.streams import long_prompt
 from pipelines.evaluating.words import bigram_of, grid
+from pipelines.free_memory import check_memory
 from pipelines.run_directory import RunDirectory
 from streamchar.clock import ChunkClock
 from streamchar.errors import InputError
@@ -82,8 +83,7 @@ class Material:
         while length < seconds and len(out) < len(self.chosen):
             clip = self.show(len(out))
             length += clip.truth.seconds if clip.truth is not None else 0.0
-            out.append(replace(clip, renderings={c: Rendering(r.frames[:0].copy(), r.sound)
-                                                 for c, r in clip.renderings.items()}))
+            out.append(replace(clip, renderings={c: r.unseen() for c, r in clip.renderings.items()}))
         return out
 
 
@@ -95,10 +95,13 @@ def long_protocol(cfg: RunConfig, directory: RunDirectory, bar: Progress) -> Rep
     """
     options = cfg.evaluate
     main = speakers_of(replace(cfg, evaluate=replace(options, teacher=False)), directory)[0]
+    check_memory(round(2 * options.stream_s * main.character.clock.fps * 3 * cfg.data.size**2),  # until it is joined
+                 f"pictures of a stream of {options.stream_s:g} s", "choose a smaller evaluate.stream_s")
     material, gauge = _prepare(cfg, directory, main.character)
     report = Report(f"Long streams of run {directory.name}", {
-        "model": main.column, "from stage": options.from_stage, "steps": main.plan.steps, "streams": options.streams,
-        "seconds": options.stream_s, "windows": options.windows, "seed": options.seed, "fps": gauge.clock.fps})
+        "model": TITLES[main.column], "from stage": options.from_stage, "steps": main.plan.steps,
+        "streams": options.streams, "seconds": options.stream_s, "windows": options.windows, "seed": options.seed,
+        "fps": gauge.clock.fps})
     found = Findings()
     report.notes += _join(found, material, options, gauge, bar)
     task = bar.add_task("long streams", total=options.streams * 3)

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from pipelines.evaluating.devices import Devices
 from pipelines.evaluating.material import Rendering, Subject
 from streamchar.clock import ChunkClock
-from streamchar.evaluation.drift import drift_score
+from streamchar.evaluation.bootstrap import interval
+from streamchar.evaluation.drift import drift_score, slope_per_minute
 from streamchar.evaluation.face_identity import face_distance
 from streamchar.evaluation.identity import calibrate, identity_distance
 from streamchar.evaluation.motion import dynamic_share, motion_energy
@@ -19,6 +20,8 @@ from streamchar.evaluation.report import Report
 
 FACES_EVERY = 5
 """Every so many frames the face is embedded."""
+LEAST_WINDOWS = 10
+"""Windows after the first below which a stream's slope has no interval."""
 Frames = NDArray[np.uint8]
 
 
@@ -98,7 +101,10 @@ def drift_rows(report: Report, renderings: dict[str, Rendering], clock: ChunkClo
     """Drift of the long stream beside that of a recorded clip; a still picture has none."""
     scores = {c: drift_score(r.frames, clock.fps, window_s) for c, r in renderings.items()}
     report.add("drift", "slope per minute", {c: s.slope for c, s in scores.items()} | {"baseline": 0.0},
-               note="of the distance to the first window", baseline="a still picture")
+               {c: interval(np.array(s.curve), slope_per_minute) for c, s in scores.items()
+                if len(s.curve) >= LEAST_WINDOWS},
+               note="of the distance to the first window; the interval is over this stream's windows",
+               baseline="a still picture")
     report.add("drift", "last window minus first", {c: s.gain for c, s in scores.items()} | {"baseline": 0.0},
                baseline="a still picture")
     report.curves["drift: distance to the first window over time (s)"] = {

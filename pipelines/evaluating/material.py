@@ -38,6 +38,10 @@ class Rendering:
     sound: NDArray[np.float32]
     pointers: list[float] = field(default_factory=list)
 
+    def unseen(self) -> Rendering:
+        """The sound and pointers alone."""
+        return Rendering(self.frames[:0].copy(), self.sound, self.pointers)
+
 
 @dataclass
 class Subject:
@@ -65,6 +69,11 @@ class Subject:
     def group(self) -> str:
         """The clip that copies with other seeds share."""
         return self.key.split(SEED_MARK)[0]
+
+    @property
+    def scored(self) -> bool:
+        """Whether more than its words: it is there in every column, which new sentences and further seeds are not."""
+        return self.seed == 0 and not self.new
 
 
 def held_out(clips: EvaluationSet, number: int, clock: ChunkClock, video: VideoCodec, audio: AudioCodec,

@@ -40,7 +40,7 @@ def score(report: Report, subjects: list[Subject], means: Means, cfg: EvaluateCo
     Words are of all ``subjects``; everything else is of the clips that are there in every column: the first seed, and
     no new sentences, beside which nothing was recorded.
     """
-    clips = [s for s in subjects if s.seed == 0 and not s.new]
+    clips = [s for s in subjects if s.scored]
     if cfg.words and any(s.text for s in subjects):
         word_rows(report, subjects, means.texts, means.devices, clock, main, cfg.seed, bar)
     if means.mouth is not None:

@@ -19,15 +19,17 @@ from pipelines.evaluating.material import SEED_MARK, Rendering, Subject, held_ou
 from pipelines.evaluating.mouths import choose_mouth
 from pipelines.evaluating.pointer_pictures import pointer_pictures
 from pipelines.evaluating.pointers import aligned_pointer_rows, pointer_rows, words_per_chunk
+from pipelines.evaluating.room import room_wanted
 from pipelines.evaluating.scoring import Means, score
 from pipelines.evaluating.sentences import asked_anew
-from pipelines.evaluating.showing import show_clips
+from pipelines.evaluating.showing import SHOWN, show_clips
 from pipelines.evaluating.streams import long_prompt, speak, together
-from pipelines.evaluating.syncnets import our_syncnet
+from pipelines.evaluating.syncnets import our_syncnet, syncnet_or_note
+from pipelines.free_memory import check_memory
 from pipelines.run_directory import RunDirectory
 from pipelines.stages.stream import plan_of
 from streamchar.evaluation.pointer_track import PointerTrack, pointer_on_sound
-from streamchar.evaluation.report import ClipRow, Report
+from streamchar.evaluation.report import TITLES, ClipRow, Report
 from streamchar.rollout.character import Character
 from streamchar.rollout.plan import SamplePlan, teacher_plan
 from streamchar.streaming.engine import accelerate
@@ -68,6 +70,9 @@ def short_protocol(cfg: RunConfig, directory: RunDirectory, bar: Progress) -> Re
     first = next((c for c in train.clips if c.has_video), None)
     devices = open_devices(options.parts, first is None or "mouth" not in first.record.meta)
     chosen = EvaluationSet(val, clock, character.window, character.units, options.clips, options.seed)
+    check_memory(room_wanted(chosen, options, len(speakers), clock, cfg.data.size, TOGETHER),
+                 f"pictures of {len(chosen)} clips in every column", "choose fewer evaluate.clips"
+                 + " or evaluate.teacher=false" * (len(speakers) > 1) + " or evaluate.cheats=false" * options.cheats)
     subjects = [held_out(chosen, i, clock, video, audio, cfg.data.size)
                 for i in bar.track(range(len(chosen)), description="held-out clips")]
     clips = list(subjects)
@@ -75,7 +80,7 @@ def short_protocol(cfg: RunConfig, directory: RunDirectory, bar: Progress) -> Re
     subjects += asked_anew(clips, options.new_sentences, [c.record.text for c in train.clips], options.seed)
     subjects = with_seeds(subjects, options.seeds)
     report = Report(f"Evaluation of run {directory.name}", {
-        "model": main.column, "from stage": options.from_stage, "steps": main.plan.steps, "clips": len(clips),
+        "model": TITLES[main.column], "from stage": options.from_stage, "steps": main.plan.steps, "clips": len(clips),
         "new sentences": sum(s.new for s in subjects) // options.seeds, "seeds": options.seeds, "seed": options.seed,
         "precision": options.precision,
         "guidance": f"{character.diffusion.guidance_video:g} / {character.diffusion.guidance_audio:g} away from "
@@ -89,8 +94,9 @@ def short_protocol(cfg: RunConfig, directory: RunDirectory, bar: Progress) -> Re
     if options.cheats:
         add_cheats(clips, options.seed)
     show_clips(directory, subjects, report, clock, bar)
-    syncnet = our_syncnet(directory.stage("evaluate") / "syncnet", train, clock, cfg.data.size, options.syncnet_clips,
-                          options.seed, bar) if options.syncnet_clips else None
+    syncnet = syncnet_or_note(report, lambda: our_syncnet(
+        directory.stage("evaluate") / "syncnet", train, clock, cfg.data.size, options.syncnet_clips, options.seed, bar)
+    ) if options.syncnet_clips else None
     means = Means(devices, mouth, texts, other_looks(train, {s.look for s in clips}, video), syncnet)
     score(report, subjects, means, options, clock, main.column, bar)
     rate = words_per_chunk(train, clock)
@@ -115,10 +121,11 @@ def short_protocol(cfg: RunConfig, directory: RunDirectory, bar: Progress) -> Re
 
 
 def speakers_of(cfg: RunConfig, directory: RunDirectory) -> list[Speaker]:
-    """The model asked for; beside it, if wanted, the undistilled teacher at its own steps and at the student's."""
+    """The model asked for (of ``from=orchestrator`` its own head); beside it, if wanted, the undistilled teacher at its
+    own steps and at the student's."""
     if cfg.evaluate.from_stage == "orchestrator":
         speech = load_speech(directory, cfg)
-        return [Speaker("teacher", speech, plan_of(speech, cfg.evaluate.steps))]
+        return [Speaker("own_head", speech, plan_of(speech, cfg.evaluate.steps))]
     character = in_precision(load_character(directory, cfg, cfg.evaluate.from_stage), cfg.evaluate.precision)
     out = [Speaker("student" if character.few_step else "teacher", character, plan_of(character, cfg.evaluate.steps))]
     export = alone(cfg, directory, cfg.evaluate.from_stage)
@@ -145,7 +152,11 @@ def with_seeds(subjects: list[Subject], seeds: int) -> list[Subject]:
 
 
 def generate(speaker: Speaker, subjects: list[Subject], seconds: float, seed: int, bar: Progress) -> None:
-    """The speaker streams every subject's text, several at once."""
+    """The speaker streams every subject's text, several at once.
+
+    Of subjects of which only the words are scored, pictures are kept where they are shown.
+    """
+    shown = {s.key for s in subjects[:SHOWN]}
     task = bar.add_task(f"streaming, {speaker.column}", total=len(subjects))
     for number in sorted({s.seed for s in subjects}):
         mine = [s for s in subjects if s.seed == number]
@@ -154,7 +165,10 @@ def generate(speaker: Speaker, subjects: list[Subject], seconds: float, seed: in
             takes, _, latents = speak(speaker.character, together(some), speaker.plan, seconds,
                                       seed + 1000 * number + first)
             for subject, take, chunks in zip(some, takes, latents, strict=True):
-                subject.renderings[speaker.column], subject.latents[speaker.column] = take, chunks
+                if subject.scored:
+                    subject.latents[speaker.column] = chunks
+                seen = subject.scored or subject.key in shown
+                subject.renderings[speaker.column] = take if seen else take.unseen()
             bar.advance(task, len(some))
 
 

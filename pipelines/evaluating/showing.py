@@ -11,15 +11,17 @@ from streamchar.evaluation.report import CHEATS, ClipRow, Report
 from streamchar.evaluation.strip import still_image, strip_image
 from streamchar.streaming.muxer import write_clip
 
+SHOWN = 24
+"""Subjects that the page shows."""
 MOST_CHEATS = 1
 """Clips whose cheats are shown; they look alike."""
 
 
-def show_clips(directory: RunDirectory, subjects: list[Subject], report: Report, clock: ChunkClock, bar: Progress,
-               most: int = 24) -> None:
-    """Write the files of up to ``most`` subjects and enter them in the report."""
+def show_clips(directory: RunDirectory, subjects: list[Subject], report: Report, clock: ChunkClock, bar: Progress
+               ) -> None:
+    """Write the files of the first subjects and enter them in the report."""
     folder = directory.stage("evaluate") / "videos"
-    for n, subject in enumerate(bar.track(subjects[:most], description="videos")):
+    for n, subject in enumerate(bar.track(subjects[:SHOWN], description="videos")):
         row = ClipRow(subject.key, subject.text)
         for column, r in subject.renderings.items():
             if not len(r.frames) or (column in CHEATS and n >= MOST_CHEATS):
@@ -31,5 +33,5 @@ def show_clips(directory: RunDirectory, subjects: list[Subject], report: Report,
             still_image(r.frames).save(folder / f"{name}-still.png")
             strip_image(r.frames, r.sound, clock.fps).save(folder / f"{name}.png")
         report.clips.append(row)
-    if len(subjects) > most:
-        report.notes.append(f"The page shows {most} of {len(subjects)} clips; all are scored.")
+    if len(subjects) > SHOWN:
+        report.notes.append(f"The page shows {SHOWN} of {len(subjects)} clips; all are scored.")

@@ -37,11 +37,25 @@ LEAST_FRAMES = 25
 Measure = Callable[[NDArray[np.uint8], NDArray[np.float32]], SyncNetScore]
 
 
+def syncnet_or_note(report: Report, get: Callable[[], SyncNet]) -> SyncNet | None:
+    """What ``get`` gives, or None, and why in the log and in the report, where it raises a DataError."""
+    try:
+        return get()
+    except DataError as error:
+        told = f"ot measured: our SyncNet ({error})"
+        log.warning("n%s", told)
+        report.notes.append(f"N{told}.")
+        return None
+
+
 def our_syncnet(folder: Path, train: LatentStore, clock: ChunkClock, size: int, most: int, seed: int,
-                bar: Progress) -> SyncNet | None:
-    """The network in ``folder``, trained first where it is not there yet; None without recorded training clips.
+                bar: Progress) -> SyncNet:
+    """The network in ``folder``, trained first where it is not there yet.
 
     ``most``: clips that it is trained on (about 150 s of one core, however many).
+
+    Raises:
+        DataError: without recorded training clips, or where these make no network.
     """
     records = [c.record for c in train.clips if c.record.has_video][:most]
     made_of = {"clips": [r.key for r in records], "size": size, "fps": clock.fps, "seed": seed}
@@ -51,15 +65,10 @@ def our_syncnet(folder: Path, train: LatentStore, clock: ChunkClock, size: int, 
     wanted = {r.key for r in records}
     shards = sorted({r.source for r in records if Path(r.source).is_file()})
     if not shards:
-        log.warning("our SyncNet is not trained: the recorded training clips are not there any more")
-        return None
+        raise DataError("the recorded training clips are not there any more")
     task = bar.add_task("training our SyncNet", total=None)
-    try:
-        net = train_syncnet(_recorded(shards, wanted, clock, size), clock.fps, SAMPLE_RATE, seed=seed,
-                            progress=lambda step, steps, _: bar.update(task, completed=step + 1, total=steps))
-    except DataError as error:
-        log.warning("our SyncNet is not trained: %s", error)
-        return None
+    net = train_syncnet(_recorded(shards, wanted, clock, size), clock.fps, SAMPLE_RATE, seed=seed,
+                        progress=lambda step, steps, _: bar.update(task, completed=step + 1, total=steps))
     save_syncnet(net, folder)
     mark.write_text(json.dumps(made_of) + "\n")
     return net

@@ -16,6 +16,7 @@ from streamchar.clock import ChunkClock
 from streamchar.evaluation.recogniser import GRID_SLOTS, PocketsphinxBigram, Recogniser, grid_sentences, recogniser_for
 from streamchar.evaluation.repetition import repetition_score
 from streamchar.evaluation.report import Report
+from streamchar.evaluation.word_alignment import align_words
 from streamchar.evaluation.words import WordScore, score_words, shuffled_score
 from streamchar.transcript import normalise_words
 
@@ -151,14 +152,14 @@ def _noise(report: Report, recogniser: Recogniser, subjects: list[Subject], cloc
 
 
 def _slots(report: Report, heard: Heard) -> None:
-    """Share of right words per slot of the grammar, for sentences that are heard whole."""
+    """Share of right words per slot of the grammar: a word that is heard too much or not at all moves no later one."""
     slots = list(GRID_SLOTS)
-    for k, name in enumerate(slots):
-        counts: Parts = {}
-        for column, found in heard.items():
-            for subject, words in found:
-                said, got = normalise_words(subject.text), words.split()
-                places = range(k, len(said), len(slots))
-                right = sum(i < len(got) and got[i] == said[i] for i in places)
-                counts.setdefault(column, []).append((subject.group, right, len(places)))
-        add_shares(report, "words by slot", name, counts, better="high")
+    counts: dict[str, Parts] = {name: {} for name in slots}
+    for column, found in heard.items():
+        for subject, words in found:
+            right = 1 - align_words(normalise_words(subject.text), words.split())[0]
+            for k, name in enumerate(slots):
+                mine = right[k::len(slots)]
+                counts[name].setdefault(column, []).append((subject.group, float(mine.sum()), len(mine)))
+    for name, parts in counts.items():
+        add_shares(report, "words by slot", name, parts, better="high")

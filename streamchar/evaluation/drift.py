@@ -37,5 +37,11 @@ def drift_score(frames: NDArray[np.uint8], fps: float, window_s: float) -> Drift
         return DriftScore(nan, nan, nan, ())
     d = distance(np.stack(windows[1:]), windows[0])
     t = np.arange(1, len(windows)) * size / fps
-    slope = float(np.polyfit(t / 60, d, 1)[0])
-    return DriftScore(slope, float(d[-1]), float(d[-1] - d[0]), tuple(zip(t.tolist(), d.tolist(), strict=True)))
+    return DriftScore(slope_per_minute(np.stack([t, d], 1)), float(d[-1]), float(d[-1] - d[0]),
+                      tuple(zip(t.tolist(), d.tolist(), strict=True)))
+
+
+def slope_per_minute(curve: NDArray[np.float64]) -> float:
+    """Least-squares slope of (N, 2) seconds and distances; nan where all are of one time."""
+    t, d = curve.T
+    return float(np.polyfit(t / 60, d, 1)[0]) if np.ptp(t) else float("nan")

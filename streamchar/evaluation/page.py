@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 STYLE = """
 :root{--paper:#fbfaf8;--card:#fff;--ink:#22242a;--soft:#6c707a;--line:#e4e2dd;--accent:#2e6ea0;
---real:#7a7f88;--codec:#b08a3c;--student:#2e6ea0;--teacher:#8a4f9e;--given:#2e6ea0;--no_sink:#c0603a;--open_loop:#4f8f5a;--baseline:#c9c5bd;
+--real:#7a7f88;--codec:#b08a3c;--student:#2e6ea0;--teacher:#8a4f9e;--own_head:#2e6ea0;--given:#2e6ea0;--no_sink:#c0603a;--open_loop:#4f8f5a;--baseline:#c9c5bd;
 --still:#b0643c;--swapped:#5d8f3a;--one:#a04a6e;--noise:#9a9a9a}
 @media(prefers-color-scheme:dark){:root{--paper:#15171b;--card:#1d2026;--ink:#e7e8ea;--soft:#9a9fa9;--line:#2e323a;
---accent:#7db4e0;--real:#a4a9b3;--codec:#d6b36a;--student:#7db4e0;--teacher:#c596d8;--given:#7db4e0;--baseline:#4a4f59}}
+--accent:#7db4e0;--real:#a4a9b3;--codec:#d6b36a;--student:#7db4e0;--teacher:#c596d8;--own_head:#7db4e0;--given:#7db4e0;--baseline:#4a4f59}}
 *{box-sizing:border-box}
 body{margin:0;background:var(--paper);color:var(--ink);font:15px/1.55 system-ui,-apple-system,"Segoe UI",sans-serif}
 main{max-width:1120px;margin:0 auto;padding:40px 24px 80px}

@@ -15,16 +15,17 @@ import numpy as np
 from streamchar.errors import InputError
 from streamchar.evaluation.bootstrap import interval
 
-MODELS = ("student", "teacher", "teacher_euler", "given", "no_sink", "open_loop")
+MODELS = ("student", "teacher", "teacher_euler", "own_head", "given", "no_sink", "open_loop")
 CHEATS = ("still", "swapped", "one", "noise")
 CHEATING = ("A still picture with true sound, true pictures with another clip's sound, the first clip whatever is "
             "asked for, noise: each must be bad in some row.")
 COLUMNS = ("real", "codec", *MODELS, *CHEATS, "baseline")
 TITLES = {"real": "real clips", "codec": "codec floor", "student": "student", "teacher": "teacher",
-          "teacher_euler": "teacher, few steps", "given": "given clips", "no_sink": "without sink",
-          "open_loop": "without pointer", "still": "still picture", "swapped": "another's sound",
-          "one": "one sentence", "noise": "noise", "baseline": "no model"}
-"""``teacher_euler``: the teacher's own sampler with as many steps as the student. ``given``: clips of a folder.
+          "teacher_euler": "teacher, few steps", "own_head": "orchestrator's own head", "given": "given clips",
+          "no_sink": "without sink", "open_loop": "without pointer", "still": "still picture",
+          "swapped": "another's sound", "one": "one sentence", "noise": "noise", "baseline": "no model"}
+"""``teacher_euler``: the teacher's own sampler with as many steps as the student. ``own_head``: the orchestrator alone
+(``from=orchestrator``), sound without pictures. ``given``: clips of a folder.
 ``no_sink``, ``open_loop``: the model without its sink, or without its pointer. The cheats: a still picture with true
 sound; true pictures with another clip's sound; one clip in place of every other; noise in both."""
 

@@ -1,9 +1,9 @@
 """Word errors along a long stream [ours]: one alignment of the whole, its errors laid on the stream's time.
 
 The reference is the part of the transcript that the pointer has passed at the stream's end (rounded down: a word that
-was cut by the end was not to be heard whole). Heard words are aligned with it by jiwer. Word n is due while the pointer
-goes from n to n + 1, which gives it a second; deletions and substitutions count there, insertions in the window in
-which they were heard (the middle of the heard word). With E_k errors and D_k words due in window k of W,
+was cut by the end was not to be heard whole). Heard words are aligned with it (``word_alignment``). Word n is due while
+the pointer goes from n to n + 1, which gives it a second; deletions and substitutions count there, insertions in the
+window in which they were heard (the middle of the heard word). With E_k errors and D_k words due in window k of W,
 
     wer = sum E_k / sum D_k        window k = E_k / D_k, and 1 where D_k = 0        missed = deletions / sum D_k
 
@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamchar.errors import InputError
+from streamchar.evaluation.word_alignment import align_words
 from streamchar.transcript import Word
 
 
@@ -76,7 +77,7 @@ def stream_words(transcript: Sequence[str], heard: Sequence[Word], pointers: Seq
     if due < 1:
         raise InputError("the pointer passed no word of the transcript; score it as a dead stream")
     length = len(pointers) * chunk_s
-    wrong, deleted, inserted = _align(transcript[:due], [w.text for w in heard])
+    wrong, deleted, inserted = align_words(transcript[:due], [w.text for w in heard])
     at = _windows_of(due_times(pointers, chunk_s, due), length, windows)
     babble = _windows_of(np.array([(heard[i].start + heard[i].end) / 2 for i in inserted]), length, windows)
     errors = np.bincount(at, wrong, windows) + np.bincount(babble, minlength=windows)
@@ -90,22 +91,6 @@ def dead_stream(transcript: Sequence[str], chunks: int, words_per_chunk: float, 
     missed, whatever was heard."""
     rate = max(words_per_chunk, 1 / chunks)
     return stream_words(transcript, [], [rate * (k + 1) for k in range(chunks)], chunk_s, windows)
-
-
-def _align(said: Sequence[str], heard: Sequence[str]) -> tuple[NDArray[np.float64], int, list[int]]:
-    """Errors at each said word without insertions, the number of deletions, and which heard words are inserted."""
-    import jiwer
-
-    if not heard:
-        return np.ones(len(said)), len(said), []
-    wrong, deleted, inserted = np.zeros(len(said)), 0, list[int]()
-    for c in jiwer.process_words(" ".join(said), " ".join(heard)).alignments[0]:
-        if c.type == "insert":
-            inserted += range(c.hyp_start_idx, c.hyp_end_idx)
-        elif c.type != "equal":
-            wrong[c.ref_start_idx:c.ref_end_idx] = 1
-            deleted += (c.ref_end_idx - c.ref_start_idx) * (c.type == "delete")
-    return wrong, deleted, inserted
 
 
 def _windows_of(seconds: NDArray[np.float64], length: float, windows: int) -> NDArray[np.int64]:

@@ -110,6 +110,20 @@ def read_clip(path: str | Path, sample_rate: int) -> tuple[NDArray[np.uint8], ND
     return frames, sound[:round(len(frames) / fps * sample_rate)], fps
 
 
+def picture_bytes(path: str | Path) -> int:
+    """What :func:`read_clip`'s frames will take, by the file's header; 0 where that tells nothing."""
+    import av
+
+    try:
+        with av.open(str(path)) as container:
+            stream = container.streams.video[0]
+            told = float(stream.duration * stream.time_base) if stream.duration and stream.time_base else 0.0
+            count = max(stream.frames, round(told * frame_rate(stream.average_rate, stream.guessed_rate)))
+            return count * 3 * stream.width * stream.height
+    except (av.error.FFmpegError, OSError, IndexError):
+        return 0
+
+
 def frame_rate(average: Fraction | None, nominal: Fraction | None) -> float:
     """The nominal rate where the average confirms it: over a short clip the average is off by the rounding of its time
     stamps. Frames that come as they like have the average."""

@@ -39,7 +39,7 @@ class MemorySink:
     @property
     def sound(self) -> NDArray[np.float32]:
         whole = np.concatenate(self._sound) if self._sound else np.zeros(0)
-        size = int(len(self.frames) * self.sample_rate / self.fps)
+        size = int(sum(map(len, self._frames)) * self.sample_rate / self.fps)
         return np.pad(whole[:size], (0, max(size - len(whole), 0))).astype(np.float32)
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
-from pipelines import build
+from pipelines import build, free_memory
 from pipelines.config.compose import compose
 from pipelines.config.grammar import parse
 from pipelines.config.schema import RunConfig
@@ -100,7 +101,19 @@ def test_a_detector_that_is_not_there_is_missed_before_anything_is_streamed(
         evaluate.run(replace(cfg, evaluate=replace(cfg.evaluate, mouth="mesh")), directory)
 
 
-def test_our_syncnet_is_trained_once_on_the_recorded_clips(run: tuple[RunConfig, RunDirectory],
+def test_clips_that_do_not_fit_into_memory_are_refused_before_anything_is_decoded(
+        run: tuple[RunConfig, RunDirectory], monkeypatch: pytest.MonkeyPatch) -> None:
+    cfg, directory = run
+    monkeypatch.setattr(short, "load_character", random_character)
+    monkeypatch.setattr(short, "held_out", None)
+    monkeypatch.setattr(free_memory, "free_memory", lambda: 1 << 20)
+    with pytest.raises(InputError, match="of 2 clips in every column.*fewer evaluate.clips or evaluate.teacher=false$"):
+        evaluate.run(cfg, directory)
+    with pytest.raises(InputError, match="a stream of 60 s.*smaller evaluate.stream_s"):
+        evaluate.run(replace(cfg, evaluate=replace(cfg.evaluate, protocol="long")), directory)
+
+
+def test_our_syncnet_is_trained_once_on_the_recorded_clips(run: tuple[RunConfig, RunDirectory], tmp_path: Path,
                                                            monkeypatch: pytest.MonkeyPatch) -> None:
     cfg, directory = run
     trained = []
@@ -120,3 +133,15 @@ def test_our_syncnet_is_trained_once_on_the_recorded_clips(run: tuple[RunConfig,
     rows = {r["name"]: r["values"] for r in report["rows"]}
     assert {"real", "codec", "student", "still", "noise"} <= set(rows["SyncNet, ours: confidence"])
     assert all(0 <= v <= 2 for v in rows["SyncNet, ours: distance"].values())
+
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    for video in sorted((directory.stage("evaluate") / "videos").glob("*-real.mp4")):
+        shutil.copy(video, theirs)
+        (theirs / f"{video.stem}.txt").write_text("place red at c nine again")
+    evaluate.run(replace(cfg, evaluate=replace(cfg.evaluate, folder=str(theirs), cheats=False, mouth="puppet")),
+                 directory)
+    assert trained == [4]  # given clips are measured by the same network
+    given = json.loads((directory.stage("evaluate") / "report.json").read_text())
+    assert {r["name"]: r["values"] for r in given["rows"]}["SyncNet, ours: confidence"]["given"] == pytest.approx(
+        rows["SyncNet, ours: confidence"]["real"], abs=0.1)

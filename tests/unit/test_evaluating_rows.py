@@ -12,6 +12,7 @@ from rich.progress import Progress
 from pipelines.evaluating import given, pointers, syncnets
 from pipelines.evaluating.devices import Devices
 from pipelines.evaluating.distributions import _row, deep_rows, latent_rows
+from pipelines.evaluating.looks import drift_rows
 from pipelines.evaluating.material import SEED_MARK, Rendering, Subject
 from pipelines.evaluating.pointers import aligned_pointer_rows, pointer_rows
 from pipelines.evaluating.shares import add_shares, points_above
@@ -20,7 +21,8 @@ from pipelines.evaluating.words import _errors_of, _repeats, _slots
 from streamchar.clock import ChunkClock
 from streamchar.evaluation.config import EvaluateConfig
 from streamchar.evaluation.pointer_track import PointerTrack
-from streamchar.evaluation.report import Report
+from streamchar.evaluation.recogniser import GRID_SLOTS
+from streamchar.evaluation.report import Report, Row
 from streamchar.evaluation.syncnet_offsets import SyncNetScore
 from streamchar.transcript import Word
 from streamchar.types import Latents
@@ -68,6 +70,39 @@ def test_clips_of_two_chunks_do_not_compare_beginnings_with_ends() -> None:
     values = report.rows[0].values
     assert max(values["student"], values["baseline"]) < 1 < 10 < values["teacher"]
     assert "200 chunks a side" in report.rows[0].note
+
+
+def test_distances_of_ten_clips_have_an_interval_that_holds_what_such_distances_are_on_average() -> None:
+    generator = torch.Generator().manual_seed(0)
+
+    def distances(clips: int, size: int = 6) -> Row:
+        report = Report("", {})
+        _row(report, [{c: 0.5 * (c == "student") + torch.randn(4, size, generator=generator)
+                       for c in ("real", "student")} for _ in range(clips)], "Frechet distance", "chunks")
+        return report.rows[0]
+
+    mean = float(np.mean([distances(12).values["student"] for _ in range(100)]))
+    found = [distances(12).intervals["student"] for _ in range(40)]
+    assert sum(low <= mean <= high for low, high in found) > 32 and np.mean([h - low for low, h in found]) < 2 * mean
+    assert set(distances(12).intervals) == {"student", "baseline"}
+    assert not distances(9).intervals and not distances(10, 513).intervals
+
+
+def test_the_slope_of_a_long_stream_has_an_interval_over_its_windows() -> None:
+    rng = np.random.default_rng(0)
+
+    def stream(windows: int) -> Rendering:
+        """It darkens, not evenly."""
+        light = 200 - 4 * np.arange(windows) + rng.normal(0, 6, windows)
+        frames = np.repeat(light.clip(0, 255).astype(np.uint8), 5)[:, None, None, None]
+        return Rendering(np.broadcast_to(frames, (len(frames), 16, 16, 3)), np.zeros(0, np.float32))
+
+    report = Report("", {})
+    drift_rows(report, {"real": stream(4), "student": stream(20)}, CLOCK, 5 / CLOCK.fps)
+    slope, gain = report.rows
+    low, high = slope.intervals["student"]
+    assert 0 < low < slope.values["student"] < high
+    assert set(slope.intervals) == {"student"} and not gain.intervals
 
 
 def test_features_are_of_clips_that_stand_beside_a_recording_and_of_no_others() -> None:
@@ -129,6 +164,32 @@ def test_seeds_of_one_clip_do_not_narrow_an_interval() -> None:
     assert values["repeated words"].values["student"] == pytest.approx(100 / 12)
     low, high = values["repeated words"].intervals["student"]
     assert low < 100 / 12 < high
+
+
+def slots_of(*pairs: tuple[str, str]) -> list[float]:
+    report = Report("", {})
+    _slots(report, {"student": [(Subject(f"clip{i}", said, None), heard) for i, (said, heard) in enumerate(pairs)]})
+    return [row.values["student"] for row in report.rows]
+
+
+def test_a_word_too_many_or_too_few_moves_no_later_slot() -> None:
+    pytest.importorskip("jiwer")
+    assert slots_of((TEXT, "place red at red at c nine again")) == [100] * 6
+    assert slots_of((TEXT, "red at c nine again")) == [0] + [100] * 5
+    assert slots_of((TEXT, "place red at nine soon"), (TEXT, TEXT)) == [100, 100, 100, 50, 100, 50]
+    assert slots_of((f"{TEXT} {TEXT}", f"place at c nine again {TEXT}")) == [100, 50, 100, 100, 100, 100]
+    assert slots_of((TEXT, "")) == [0] * 6
+
+
+def test_whole_sentences_of_the_grammar_are_right_where_word_by_word_they_are() -> None:
+    pytest.importorskip("jiwer")
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        said, heard = ([str(rng.choice(words[:2])) for _ in range(2) for words in GRID_SLOTS.values()]
+                       for _ in range(2))
+        if any(a == b for a, b in zip(said, heard, strict=True)):  # else a shift by a sentence costs no more
+            by_place = [50 * sum(said[i] == heard[i] for i in (k, k + 6)) for k in range(6)]
+            assert slots_of((" ".join(said), " ".join(heard))) == by_place
 
 
 def test_points_above_the_floor_are_drawn_clip_by_clip() -> None:
