@@ -84,12 +84,16 @@ class OrchestratorStage(StageConfig):
     pointer_share: float = 1.0
     """Share of each batch that the pointer's loss sees; the pointer learns long before speech, and its pass costs a
     quarter of a step."""
+    draws: int = 1
+    """Noise levels, and noises, of each item in a step; its prefix, more than half of a pass, is run once for all."""
     drops: DropConfig = field(default_factory=DropConfig)
     """Noise on history, and how often the text is hidden; the other groups belong to the denoiser."""
 
     def problems(self, where: str) -> list[str]:
         """Everything that is wrong with these values, in words."""
         found = super().problems(where)
+        if self.draws < 1:
+            found.append(f"{where}.draws={self.draws} must be at least 1")
         if not 0 < self.pointer_share <= 1:
             found.append(f"{where}.pointer_share={self.pointer_share} must be above 0 and at most 1")
         return found

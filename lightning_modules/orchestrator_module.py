@@ -52,7 +52,8 @@ class OrchestratorModule(StageModule):
             key = self.key(part.index, "train")
             part.conditions = perturb(part.conditions, key, self.options.drops)
             with at_work("the orchestrator's forward pass"):
-                losses = speech_losses(self.orchestrator, part, key, self.diffusion, pointer_share)
+                losses = speech_losses(self.orchestrator, part, key, self.diffusion, pointer_share,
+                                       self.options.draws)
             share = len(part) / len(batch)
             self.constant_rate.see(part)
             loss = self._total(losses, part, pointer_share)
@@ -62,7 +63,7 @@ class OrchestratorModule(StageModule):
                       "train/pointer": pointer_mean(losses.pointer, part, pointer_share),
                       "pointer/train_error": pointer_error(losses.predicted, part, pointer_share),
                       **levels("train/audio", losses.flow, losses.sigma),
-                      **by_group("train/audio", losses.flow, part.groups)}
+                      **by_group("train/audio", losses.flow, part.groups * self.options.draws)}
         figures = self.step_role("orchestrator", total, batch.keys)
         self.log_step({**values, **figures}, len(batch))
 

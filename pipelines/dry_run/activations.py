@@ -37,9 +37,11 @@ def activation_bytes(cfg: RunConfig, shape: Geometry, stage: str, role: Role) ->
         if not role.trained:
             return Kept(0, 0)
         at = cfg.orchestrator, shape.clock, cfg.window, n, mode
-        # The block at the drawn noise level and, for the pointer, at t = 0; one of them has all gradients made.
+        # The block at the drawn noise levels and, for the pointer, at t = 0; one of them has all gradients made.
         prefix, block = prefix_bytes(*at), block_bytes(*at)
-        return Kept(count * (prefix + 2 * block), count * (prefix + block + pair_bytes(*at[:-1])))
+        draws = cfg.stages.orchestrator.draws if stage == "orchestrator" else 1
+        return Kept(count * (prefix + (draws + 1) * block),
+                    count * (prefix + draws * (block + pair_bytes(*at[:-1]))))
     denoiser = with_channels(cfg, shape)
     sizes = cfg.student.of(denoiser) if role.model == "student" else denoiser
     at_all = sizes, shape.clock, cfg.window, shape.grid, n

@@ -65,7 +65,7 @@ def iteration(cfg: RunConfig, shape: Geometry, stage: str) -> Work:
     """One sample's share of an iteration of a training stage (after a student's start)."""
     prefix, block = _orchestrator(cfg, shape)
     if stage == "orchestrator":
-        passes = prefix + block * (1 + cfg.stages.orchestrator.pointer_share)
+        passes = prefix + block * (cfg.stages.orchestrator.draws + cfg.stages.orchestrator.pointer_share)
         return Work(3 * passes)
     if stage == "teacher":
         learns = cfg.stages.teacher.orchestrator_lr_scale > 0

@@ -22,9 +22,9 @@ GOLDEN = 0.6180339887498949
 
 @dataclass
 class SpeechLosses:
-    """Per sample: flow-matching error (B,) and noise level (B,); of the samples that the pointer's loss sees
-    (:func:`pointer_samples`), its value and the predicted end in units, each (P,), to be averaged by
-    :func:`pointer_mean`."""
+    """Flow-matching error and noise level of every draw, (D B,), the whole batch's first draws first; of the samples
+    that the pointer's loss sees (:func:`pointer_samples`), its value and the predicted end in units, each (P,), to be
+    averaged by :func:`pointer_mean`."""
 
     flow: Tensor
     pointer: Tensor
@@ -80,13 +80,18 @@ def pointer_error(predicted: Tensor, batch: ChunkBatch, share: float = 1.0) -> T
 
 
 def speech_losses(orchestrator: Orchestrator, batch: ChunkBatch, key: NoiseKey, config: DiffusionConfig,
-                  pointer_share: float = 1.0) -> SpeechLosses:
-    """Both losses of one batch; ``batch.conditions`` already carry the training noise on history."""
+                  pointer_share: float = 1.0, draws: int = 1) -> SpeechLosses:
+    """Both losses of one batch; ``batch.conditions`` already carry the training noise on history.
+
+    ``draws``: noise levels, and noises, of each sample; all of them share its prefix.
+    """
     clean = batch.target.audio
-    sigma = draw_sigma(key, config, clean.device)
-    eps = key.normal(clean.shape[1:], "audio", clean.device)
-    noisy = add_noise(clean, eps, sigma)
+    keys = [key.at(step=key.step + number) for number in range(draws)]
+    sigma = torch.cat([draw_sigma(k, config, clean.device) for k in keys])
+    eps = torch.cat([k.normal(clean.shape[1:], "audio", clean.device) for k in keys])
+    wanted = clean.repeat(draws, 1, 1)
+    noisy = add_noise(wanted, eps, sigma)
     prefix = orchestrator.prefix(batch.conditions)
-    v = orchestrator.velocity(orchestrator.block(prefix, noisy, sigma), noisy)
-    flow = audio_mean((v - (eps - clean)).square(), batch.audio_weight)
+    v = orchestrator.velocity(orchestrator.block(prefix.repeat(draws), noisy, sigma), noisy)
+    flow = audio_mean((v - (eps - wanted)).square(), batch.audio_weight.repeat(draws, 1))
     return SpeechLosses(flow, *pointer_loss(orchestrator, prefix, batch, pointer_share), sigma)

@@ -40,6 +40,17 @@ class Prefix:
     cursor: Tensor
     position: Tensor
 
+    def repeat(self, times: int) -> Prefix:
+        """The whole batch ``times`` over."""
+        if times == 1:
+            return self
+
+        def again(x: Tensor) -> Tensor:
+            return x.repeat(times, *[1] * (x.ndim - 1))
+
+        pairs = [(again(k), again(v)) for k, v in self.keys_values]
+        return Prefix(pairs, *map(again, (self.seen, self.todo_states, self.todo_mask, self.cursor, self.position)))
+
     def select(self, rows: Tensor) -> Prefix:
         """That of some of the batch's samples: ``rows`` (P,) int64."""
         pairs = [(k[rows], v[rows]) for k, v in self.keys_values]

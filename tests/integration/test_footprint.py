@@ -144,6 +144,15 @@ def test_bytes_of_a_step_are_as_planned(stage: str, activations: str, roles: str
         assert weights == pytest.approx(sum(p.nbytes for p in whole), rel=0.01)
 
 
+def test_bytes_of_several_draws_on_one_prefix_are_as_planned() -> None:
+    cfg = config()
+    cfg.stages.orchestrator.draws = 3
+    module, found, live = build("orchestrator", cfg), footprint(cfg, "orchestrator"), LiveBytes()
+    live.know(*module.parameters())
+    second_step(module, live)
+    assert found.peak - sum(r.lasting for r in found.roles) == pytest.approx(live.peak, rel=0.15)
+
+
 @pytest.mark.parametrize("stage, activations", [
     ("teacher", "keep"), ("dmd", "keep"), pytest.param("teacher", "recompute", marks=pytest.mark.slow)])
 def test_operations_of_a_step_are_as_planned(stage: str, activations: str, monkeypatch: pytest.MonkeyPatch) -> None:

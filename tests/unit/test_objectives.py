@@ -18,7 +18,7 @@ from streamchar.objectives.distribution_matching import generator_losses, normal
 from streamchar.objectives.drops import DropConfig
 from streamchar.objectives.joint import joint_losses
 from streamchar.objectives.per_sample import audio_mean, batch_mean
-from streamchar.objectives.speech import pointer_samples
+from streamchar.objectives.speech import pointer_samples, speech_losses
 from streamchar.types import ChunkBatch, Latents
 from tests import tiny_models as tiny
 
@@ -67,6 +67,21 @@ def test_pictures_that_a_sample_does_not_have_give_no_loss_and_no_gradient():
         assert torch.equal(video, losses.video[0] if any(has) else torch.zeros(()))
         assert all(p.grad is not None and p.grad.isfinite().all() for p in denoiser.video_out.parameters())
         assert denoiser.audio_out.weight.grad.any()
+
+
+def test_noise_levels_drawn_on_one_prefix_give_the_gradient_of_passes_of_their_own():
+    batch = ChunkBatch(tiny.conditions(), tiny.latents(), torch.ones(2, tiny.CLOCK.audio_latents),
+                       torch.zeros(2, dtype=torch.bool), torch.full((2,), 1.5), torch.arange(2), ["a", "b"])
+    key, found, sigmas = NoiseKey.of(0, [0, 1]), [], []
+    for keys, draws in (([key], 3), ([key, key.at(step=1), key.at(step=2)], 1)):
+        model = tiny.orchestrator()
+        each = [speech_losses(model, batch, k, DiffusionConfig(), draws=draws) for k in keys]
+        sum(x.flow.mean() / len(each) + x.pointer.mean() / len(each) for x in each).backward()
+        sigmas.append(torch.cat([x.sigma for x in each]))
+        found.append([p.grad for p in model.parameters() if p.grad is not None])
+    assert torch.equal(*sigmas) and len(sigmas[0].unique()) == 6
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5)
 
 
 def test_the_mean_over_the_samples_that_have_a_loss_is_that_of_its_parts():
