@@ -60,6 +60,8 @@ class StageConfig:
     """Non-finite iterations in a row before the run stops."""
     val_every: int = 0
     """Iterations between validations of this stage; 0: ``trainer.val_every``."""
+    compile: bool = False
+    """``trainer.compile`` for this stage alone: a minute of compiling pays where steps are many."""
 
     def problems(self, where: str) -> list[str]:
         """Everything that is wrong with these values, in words."""

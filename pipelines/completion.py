@@ -45,6 +45,11 @@ def read_of_diffusion(values: dict[str, Any], stage: str) -> dict[str, Any]:
     return {k: v for k, v in values.items() if read or k != "few_step_guidance"}
 
 
+def read_of_stage(values: dict[str, Any]) -> dict[str, Any]:
+    """A stage's own settings without what changes nothing that it makes, and without one draw, as it always was."""
+    return {k: v for k, v in values.items() if k not in ("val_every", "compile") and (k, v) != ("draws", 1)}
+
+
 def read_of_data(values: dict[str, Any], stage: str) -> dict[str, Any]:
     """Settings by path without what changes nothing of ``stage``, so that runs made before there were such settings
     stay valid: ``data.respoken`` where no words are said again, else its ``joint_share`` where that is 0 or the stage
@@ -73,7 +78,7 @@ def digest(run: RunDirectory, stage: str, cfg: RunConfig) -> str:
             for part in path.split("."):
                 at = at[part]
             if path == f"stages.{stage}":
-                at = {key: value for key, value in at.items() if key != "val_every"}  # a validation changes nothing
+                at = read_of_stage(at)
             values[path] = read_of_diffusion(at, stage) if path == "diffusion" else at
     values = read_of_data(values, stage)
     if cfg.init:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from callbacks import checkpoint_files as files
-from pipelines.completion import read_mark, read_of_data, read_of_diffusion
+from pipelines.completion import read_mark, read_of_data, read_of_diffusion, read_of_stage
 from pipelines.config.schema import STAGES, RunConfig
 from pipelines.origins import identity
 from pipelines.run_directory import RunDirectory, global_rank
@@ -21,8 +21,8 @@ log = logging.getLogger(__name__)
 
 _SCIENCE = ("seed", "clock", "window", "codec", "data", "diffusion", "orchestrator", "denoiser", "student")
 _FREE = ("data.num_workers", "data.encode_workers", "data.max_bad_share")
-"""Settings that may change between two processes of one stage without a word, besides its own steps and
-validations."""
+"""Settings that may change between two processes of one stage without a word, besides its own steps and what
+:func:`read_of_stage` leaves out."""
 
 
 def settings(cfg: RunConfig, stage: str, directory: RunDirectory) -> dict[str, Any]:
@@ -36,13 +36,14 @@ def settings(cfg: RunConfig, stage: str, directory: RunDirectory) -> dict[str, A
         if group == "diffusion" and tree is not None:
             tree = read_of_diffusion(tree, stage)
         found |= flat(tree, group) if tree is not None else {group: value}
-    found = read_of_data(found, stage) | flat(asdict(getattr(cfg.stages, stage)), f"stages.{stage}")
+    found = read_of_data(found, stage)
+    found |= flat(read_of_stage(asdict(getattr(cfg.stages, stage))), f"stages.{stage}")
     for earlier in STAGES[:STAGES.index(stage)]:
         if (made := made_by(directory, earlier)) is not None:
             found[f"made.{earlier}"] = made
     if (export := identity(cfg, directory, stage)) is not None:
         found["made.init"] = export
-    free = (*_FREE, f"stages.{stage}.steps", f"stages.{stage}.val_every")
+    free = (*_FREE, f"stages.{stage}.steps")
     kept = {k: v for k, v in found.items() if k not in free}
     return json.loads(json.dumps(kept, default=str))  # as it will be read back from a marker
 

@@ -63,7 +63,8 @@ def run(cfg: RunConfig, directory: RunDirectory) -> bool:
         params = science(cfg, stage, module) | swept(directory)
         loggers = [*alerts, *open_loggers(cfg.callbacks.tracking, directory, stage, done, params)]
         average = (options.ema_decay, options.average_from())
-        trainer = replace(cfg.trainer, val_every=options.val_every or cfg.trainer.val_every)
+        trainer = replace(cfg.trainer, val_every=options.val_every or cfg.trainer.val_every,
+                          compile=options.compile or cfg.trainer.compile)
         job = Fit(stage, folder, steps, trainer, cfg.callbacks, average, start, about)
         try:
             complete = fit(job, module, data, loggers)

@@ -67,12 +67,21 @@ def test_what_the_teacher_hears_of_words_said_again_is_its_own_alone(tmp_path: P
 
 
 @pytest.mark.parametrize("stage", ["orchestrator", "teacher", "dmd", "rollout"])
-def test_how_often_a_stage_is_validated_changes_nothing_that_is_made(tmp_path: Path, stage: str) -> None:
+def test_how_often_a_stage_is_validated_and_compiling_change_nothing_that_is_made(tmp_path: Path, stage: str) -> None:
     found = []
-    for every in ("0", "7"):
-        cfg = compose(parse([f"stage={stage}", "preset=demo", f"root={tmp_path}", f"stages.{stage}.val_every={every}"]))
+    for more in ([], [f"stages.{stage}.val_every=7", f"stages.{stage}.compile=true"]):
+        cfg = compose(parse([f"stage={stage}", "preset=demo", f"root={tmp_path}", *more]))
         found.append((digest(RunDirectory.of(cfg), stage, cfg), settings(cfg, stage, RunDirectory.of(cfg))))
     assert found[0] == found[1]
+
+
+def test_one_draw_is_what_was_before_there_were_several(tmp_path: Path) -> None:
+    found = []
+    for draws in ("1", "2"):
+        cfg = compose(parse(["stage=orchestrator", "preset=demo", f"root={tmp_path}",
+                             f"stages.orchestrator.draws={draws}"]))
+        found.append(settings(cfg, "orchestrator", RunDirectory.of(cfg)).get("stages.orchestrator.draws"))
+    assert found == [None, 2]
 
 
 def test_the_best_is_judged_at_checkpoints_in_stages_with_validations_of_their_own_too() -> None:
