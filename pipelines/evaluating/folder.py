@@ -7,19 +7,15 @@ from pathlib import Path
 
 from rich.progress import Progress
 
-from datamodules.latent_shards import LatentStore
-from pipelines.build import load_codecs
 from pipelines.config.schema import RunConfig
 from pipelines.evaluating.devices import open_devices
 from pipelines.evaluating.given import SAMPLE_RATE, given_clips
 from pipelines.evaluating.mouths import choose_mouth
 from pipelines.evaluating.scoring import Means, score
 from pipelines.evaluating.showing import show_clips
-from pipelines.evaluating.syncnets import our_syncnet, syncnet_or_note
+from pipelines.evaluating.syncnets import given_syncnet
 from pipelines.run_directory import RunDirectory
-from streamchar.errors import DataError
 from streamchar.evaluation.report import Report
-from streamchar.evaluation.syncnet import FPS_TOLERANCE, SyncNet
 
 log = logging.getLogger(__name__)
 
@@ -28,12 +24,15 @@ def score_folder(cfg: RunConfig, directory: RunDirectory, bar: Progress) -> Repo
     """The report on the clips of ``evaluate.folder``: one column, beside what needs no model.
 
     Raises:
-        InputError: as :func:`given_clips` and :func:`open_devices`.
+        InputError: as :func:`given_clips`, :func:`open_devices` and :func:`given_syncnet`.
     """
     folder = Path(str(cfg.evaluate.folder))
     clock = cfg.clock.chunk_clock(SAMPLE_RATE / 640, SAMPLE_RATE)  # the latents' rate plays no part here
     devices = open_devices(cfg.evaluate.parts, real_faces=cfg.evaluate.mouth != "puppet")
+    syncnet = given_syncnet(cfg.evaluate)
     subjects, clock = given_clips(folder, clock, bar)
+    if syncnet is not None:
+        syncnet.check_fps(clock.fps)
     if cfg.evaluate.cheats:
         log.warning("evaluate.cheats: cheats are made of a run's recorded clips; none are scored beside given ones")
     report = Report(f"Evaluation of {folder.name}", {
@@ -41,8 +40,10 @@ def score_folder(cfg: RunConfig, directory: RunDirectory, bar: Progress) -> Repo
         "fps": f"{clock.fps:g}"})
     show_clips(directory, subjects, report, clock, bar)
     mouth = None if cfg.evaluate.mouth == "puppet" else choose_mouth(cfg.evaluate, None, [], None)
-    syncnet = (syncnet_or_note(report, lambda: _syncnet_of_run(cfg, directory, clock.fps, bar))
-               if cfg.evaluate.syncnet_clips else None)
+    if cfg.evaluate.syncnet_clips and syncnet is None:
+        report.notes.append("Not measured: our SyncNet (it is trained on a run's recorded clips: give "
+                            "evaluate.syncnet=RUN/evaluate/syncnet).")
+        log.warning("n%s", report.notes[-1][1:])
     means = Means(devices, mouth, [], [], syncnet)
     score(report, subjects, means, cfg.evaluate, clock, "given", bar)
     own = sum(not (folder / f"{s.key}.png").is_file() for s in subjects)
@@ -54,21 +55,3 @@ def score_folder(cfg: RunConfig, directory: RunDirectory, bar: Progress) -> Repo
     report.notes.append("What is compared with a run's recorded clips is not measured here: relative identity, motion "
                         "as a share of theirs, similarity of the voice.")
     return report
-
-
-def _syncnet_of_run(cfg: RunConfig, directory: RunDirectory, fps: float, bar: Progress) -> SyncNet:
-    """Our SyncNet of the run that ``name=`` names, for given clips at ``fps``.
-
-    Raises:
-        DataError: where the run has no training clips, or none of about this frame rate.
-    """
-    if not directory.has("encode", "latents/train"):
-        raise DataError(f"it is trained on a run's recorded clips, and the run {directory.name} has none: give name= "
-                        "of a run that did stage=encode")
-    if abs(fps / cfg.clock.fps - 1) > FPS_TOLERANCE:
-        raise DataError(f"the given clips have {fps:g} fps, those of the run {directory.name} {cfg.clock.fps:g}")
-    audio = load_codecs(directory).audio
-    clock = cfg.clock.chunk_clock(audio.latent_rate, audio.sample_rate)
-    train = LatentStore(directory.input("encode", "latents/train"), clock)
-    return our_syncnet(directory.stage("evaluate") / "syncnet", train, clock, cfg.data.size,
-                       cfg.evaluate.syncnet_clips, cfg.evaluate.seed, bar)

@@ -24,7 +24,7 @@ from pipelines.evaluating.scoring import Means, score
 from pipelines.evaluating.sentences import asked_anew
 from pipelines.evaluating.showing import SHOWN, show_clips
 from pipelines.evaluating.streams import long_prompt, speak, together
-from pipelines.evaluating.syncnets import our_syncnet, syncnet_or_note
+from pipelines.evaluating.syncnets import given_syncnet, our_syncnet
 from pipelines.free_memory import check_memory
 from pipelines.run_directory import RunDirectory
 from pipelines.stages.stream import plan_of
@@ -60,6 +60,7 @@ def short_protocol(cfg: RunConfig, directory: RunDirectory, bar: Progress) -> Re
         InputError: where the model, the latents or a measuring file that was asked for is missing.
     """
     options = cfg.evaluate
+    syncnet = given_syncnet(options)
     speakers = speakers_of(cfg, directory)
     main, character = speakers[0], speakers[0].character
     clock, (video, audio) = character.clock, character.codecs()
@@ -69,6 +70,8 @@ def short_protocol(cfg: RunConfig, directory: RunDirectory, bar: Progress) -> Re
     texts = [c.record.text for c in train.clips if c.record.recorded]
     first = next((c for c in train.clips if c.has_video), None)
     devices = open_devices(options.parts, first is None or "mouth" not in first.record.meta)
+    if syncnet is not None:
+        syncnet.check_fps(clock.fps)
     chosen = EvaluationSet(val, clock, character.window, character.units, options.clips, options.seed)
     check_memory(room_wanted(chosen, options, len(speakers), clock, cfg.data.size, TOGETHER),
                  f"pictures of {len(chosen)} clips in every column", "choose fewer evaluate.clips"
@@ -94,9 +97,9 @@ def short_protocol(cfg: RunConfig, directory: RunDirectory, bar: Progress) -> Re
     if options.cheats:
         add_cheats(clips, options.seed)
     show_clips(directory, subjects, report, clock, bar)
-    syncnet = syncnet_or_note(report, lambda: our_syncnet(
-        directory.stage("evaluate") / "syncnet", train, clock, cfg.data.size, options.syncnet_clips, options.seed, bar)
-    ) if options.syncnet_clips else None
+    if options.syncnet_clips and syncnet is None:
+        syncnet = our_syncnet(directory.stage("evaluate") / "syncnet", train, clock, cfg.data.size,
+                              options.syncnet_clips, options.seed, report, bar)
     means = Means(devices, mouth, texts, other_looks(train, {s.look for s in clips}, video), syncnet)
     score(report, subjects, means, options, clock, main.column, bar)
     rate = words_per_chunk(train, clock)

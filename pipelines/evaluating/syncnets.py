@@ -22,6 +22,7 @@ from pipelines.evaluating.material import Subject
 from pipelines.evaluating.voices import wave_of
 from streamchar.clock import ChunkClock
 from streamchar.errors import DataError
+from streamchar.evaluation.config import EvaluateConfig
 from streamchar.evaluation.recogniser import SAMPLE_RATE
 from streamchar.evaluation.report import Report
 from streamchar.evaluation.syncnet import SyncNet, load_syncnet, save_syncnet, sync_distance
@@ -37,10 +38,24 @@ LEAST_FRAMES = 25
 Measure = Callable[[NDArray[np.uint8], NDArray[np.float32]], SyncNetScore]
 
 
-def syncnet_or_note(report: Report, get: Callable[[], SyncNet]) -> SyncNet | None:
-    """What ``get`` gives, or None, and why in the log and in the report, where it raises a DataError."""
+def given_syncnet(options: EvaluateConfig) -> SyncNet | None:
+    """That of ``evaluate.syncnet``, if one is given.
+
+    Raises:
+        CheckpointError: where there is none in that folder.
+    """
+    return load_syncnet(options.syncnet) if options.syncnet else None
+
+
+def our_syncnet(folder: Path, train: LatentStore, clock: ChunkClock, size: int, most: int, seed: int, report: Report,
+                bar: Progress) -> SyncNet | None:
+    """The network in ``folder``, trained first where it is not there yet; None, which the report then explains, without
+    recorded training clips or where these make no network.
+
+    ``most``: clips that it is trained on (about 150 s of one core, however many).
+    """
     try:
-        return get()
+        return _trained(folder, train, clock, size, most, seed, bar)
     except DataError as error:
         told = f"ot measured: our SyncNet ({error})"
         log.warning("n%s", told)
@@ -48,15 +63,8 @@ def syncnet_or_note(report: Report, get: Callable[[], SyncNet]) -> SyncNet | Non
         return None
 
 
-def our_syncnet(folder: Path, train: LatentStore, clock: ChunkClock, size: int, most: int, seed: int,
-                bar: Progress) -> SyncNet:
-    """The network in ``folder``, trained first where it is not there yet.
-
-    ``most``: clips that it is trained on (about 150 s of one core, however many).
-
-    Raises:
-        DataError: without recorded training clips, or where these make no network.
-    """
+def _trained(folder: Path, train: LatentStore, clock: ChunkClock, size: int, most: int, seed: int,
+             bar: Progress) -> SyncNet:
     records = [c.record for c in train.clips if c.record.has_video][:most]
     made_of = {"clips": [r.key for r in records], "size": size, "fps": clock.fps, "seed": seed}
     mark = folder / MARK

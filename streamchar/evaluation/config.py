@@ -62,8 +62,10 @@ class EvaluateConfig:
     The stage fails where it does not (see ``evaluate/gate/``)."""
     syncnet_clips: int = 0
     """Recorded training clips that our SyncNet is trained on (some 3 minutes of one core, once per run); 0: none. Its
-    numbers are its own: published ones come from ``syncnet/syncnet_v2.model``. With ``clips=DIR`` it is that of the run
-    ``name=``, whose report the clips' then replaces."""
+    numbers are its own: published ones come from ``syncnet/syncnet_v2.model``."""
+    syncnet: str | None = None
+    """Folder of a SyncNet of ours that is there already, such as another run's ``evaluate/syncnet``, in the place of
+    training one; the only way for ``clips=DIR``."""
     streams: int = 5
     """Streams of the long protocol."""
     stream_s: float = 60.0

@@ -79,6 +79,17 @@ class SyncNet(nn.Module):
         """Log-mel windows (N, M, 20) -> (N, D) unit vectors."""
         return F.normalize(self.ear((mel + 3) / 2), dim=-1)
 
+    def check_fps(self, fps: float) -> None:
+        """Refuse clips of another frame rate.
+
+        Raises:
+            InputError: naming both.
+        """
+        trained = float(self.fps)
+        if abs(fps / trained - 1) > FPS_TOLERANCE:
+            raise InputError(f"the clip has {fps:g} fps, this SyncNet was trained at {trained:g}; convert the clip or "
+                             "train a SyncNet on clips of its rate")
+
 
 def _layer(convolution: nn.Conv1d | nn.Conv2d) -> nn.Sequential:
     norm = nn.BatchNorm2d if isinstance(convolution, nn.Conv2d) else nn.BatchNorm1d
@@ -97,10 +108,7 @@ def sync_distance(net: SyncNet, frames: NDArray[np.uint8], sound: NDArray[np.flo
     Raises:
         InputError: when the clip is too short, its sound not at 16 kHz, or its frame rate not the network's.
     """
-    trained = float(net.fps)
-    if abs(fps / trained - 1) > FPS_TOLERANCE:
-        raise InputError(f"the clip has {fps:g} fps, this SyncNet was trained at {trained:g}; convert the clip or "
-                         "train a SyncNet on clips of its rate")
+    net.check_fps(fps)
     config, device = net.config, net.fps.device
     pictures = mouth_pictures(frames, config.region, config.height, config.width)
     mel = log_mel(np.asarray(sound), sample_rate, config.mels)

@@ -11,17 +11,13 @@ from urllib.parse import quote
 import numpy as np
 import pytest
 from PIL import Image
-from rich.progress import Progress
 
 from datamodules.puppet.config import PrepareConfig
 from datamodules.puppet.recipe import plan_shards
 from datamodules.puppet.take import Take, make_take
-from pipelines.config.compose import compose
-from pipelines.config.grammar import parse
-from pipelines.evaluating.folder import _syncnet_of_run
 from pipelines.run import main
-from pipelines.run_directory import RunDirectory
-from streamchar.errors import DataError
+from streamchar.evaluation.syncnet import SyncNet, save_syncnet
+from streamchar.evaluation.syncnet_config import SyncNetConfig
 from streamchar.streaming.muxer import write_clip
 
 PUPPETS = PrepareConfig(clips=3, val_clips=0, size=48, identities=3, grammar="grid", min_s=2.4, max_s=3.4,
@@ -196,19 +192,28 @@ def test_drawn_faces_are_scored_without_lips_and_the_report_says_so(clips: Path,
     assert "sync" not in {row["group"] for row in report["rows"]} and any("drawn" in n for n in report["notes"])
 
 
-def test_our_syncnet_without_a_run_to_train_it_on_is_said(clips: Path, tmp_path: Path) -> None:
+def test_our_syncnet_without_a_folder_of_one_is_said(clips: Path, tmp_path: Path) -> None:
     assert main(["stage=evaluate", f"clips={clips}", f"root={tmp_path}", "evaluate.words=false",
                  "evaluate.syncnet_clips=4"]) == 0
     report = json.loads(next(tmp_path.glob("given-*/evaluate/report.json")).read_text())
     assert not any("SyncNet, ours" in row["name"] for row in report["rows"])
-    assert any("Not measured: our SyncNet" in note and "name=" in note for note in report["notes"])
+    assert any("Not measured: our SyncNet" in note and "evaluate.syncnet=" in note for note in report["notes"])
 
 
-def test_a_syncnet_of_another_frame_rate_is_refused_before_it_is_trained(tmp_path: Path) -> None:
-    cfg = compose(parse(["stage=evaluate", "preset=tiny", "name=t", f"root={tmp_path}", "evaluate.syncnet_clips=4"]))
-    (tmp_path / "t" / "encode" / "latents" / "train").mkdir(parents=True)
-    with Progress(disable=True) as bar, pytest.raises(DataError, match="given clips have 50 fps.*run t 25"):
-        _syncnet_of_run(cfg, RunDirectory.of(cfg), 50, bar)
+def test_a_syncnet_that_is_there_scores_given_clips(clips: Path, tmp_path: Path) -> None:
+    save_syncnet(SyncNet(SyncNetConfig(), fps=25.0), tmp_path / "net")
+    assert main(["stage=evaluate", f"clips={clips}", f"root={tmp_path}", "evaluate.words=false",
+                 f"evaluate.syncnet={tmp_path / 'net'}"]) == 0
+    report = json.loads(next(tmp_path.glob("given-*/evaluate/report.json")).read_text())
+    assert any("SyncNet, ours" in row["name"] for row in report["rows"])
+
+
+def test_a_syncnet_of_another_frame_rate_or_none_is_refused(clips: Path, tmp_path: Path,
+                                                            capsys: pytest.CaptureFixture[str]) -> None:
+    save_syncnet(SyncNet(SyncNetConfig(), fps=50.0), tmp_path / "net")
+    said = refused(clips, tmp_path, capsys, f"evaluate.syncnet={tmp_path / 'net'}")
+    assert "25 fps" in said and "trained at 50" in said
+    assert "no SyncNet in" in refused(clips, tmp_path, capsys, f"evaluate.syncnet={tmp_path / 'nowhere'}")
 
 
 def test_cheats_that_cannot_be_made_are_said(clips: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
