@@ -70,18 +70,7 @@ def fit(job: Fit, module: L.LightningModule, data: L.LightningDataModule, logger
     preemption, limit = Preemption(), TimeLimit(job.trainer.max_minutes) if job.trainer.max_minutes else None
     stops: list[Preemption | TimeLimit] = [preemption, limit] if limit else [preemption]
     trainer = build_trainer(job.trainer, job.steps, job.folder, watchers(job, stops), loggers)
-    accelerator = accelerator_of(job.trainer)
-    compiles = job.trainer.compile and can_compile("cuda" if accelerator == "gpu" else "cpu")
-    whole_lm = (accelerator == "cpu" and job.trainer.activations == "keep"
-                and job.trainer.strategy in ("auto", "single", "ddp"))
-    for model in module.children():
-        if not isinstance(model, Denoiser | Orchestrator):
-            continue
-        learns = any(p.requires_grad for p in model.parameters())
-        if learns:
-            checkpoint_activations(model, job.trainer.activations)
-        if compiles and (learns or isinstance(model, Denoiser)):
-            compile_parts(model, whole_lm)
+    prepare_models(module, job.trainer)
     module.strict_loading = False  # a checkpoint holds the trained roles; what it must hold is checked on loading
     try:
         trainer.fit(module, datamodule=data, ckpt_path=str(job.start / files.STATE) if job.start else None,
@@ -106,6 +95,23 @@ def fit(job: Fit, module: L.LightningModule, data: L.LightningDataModule, logger
     if interrupted:
         raise KeyboardInterrupt
     return complete
+
+
+def prepare_models(module: L.LightningModule, cfg: TrainerConfig) -> None:
+    """Let the models recompute activations and compile them, in place, as ``cfg`` says."""
+    accelerator = accelerator_of(cfg)
+    compiles = cfg.compile and can_compile("cuda" if accelerator == "gpu" else "cpu")
+    whole_lm = accelerator == "cpu" and cfg.activations == "keep" and cfg.strategy in ("auto", "single", "ddp")
+    if compiles:
+        torch.compiler.reset()  # graphs of an earlier stage of this process would count towards dynamo's limit
+    for model in module.children():
+        if not isinstance(model, Denoiser | Orchestrator):
+            continue
+        learns = any(p.requires_grad for p in model.parameters())
+        if learns:
+            checkpoint_activations(model, cfg.activations)
+        if compiles and (learns or isinstance(model, Denoiser)):
+            compile_parts(model, whole_lm)
 
 
 def watchers(job: Fit, stops: Sequence[L.Callback]) -> list[L.Callback]:

@@ -41,7 +41,8 @@ class TrainerConfig:
     matrix products; the rest is computed again) or ``recompute`` (block inputs alone)."""
     compile: bool = False
     """Compile the denoisers' blocks, and MLPs and norms of an LM that learns; on a CPU, where weights and activations
-    are kept whole, its layers. Takes a minute, and g++; without it a line says that nothing is compiled."""
+    are kept whole, its layers. Takes a minute, and g++ (on a GPU Triton and gcc); without them a line says that nothing
+    is compiled."""
     attention: str = ""
     """Kernel of the denoisers' attention on a GPU: ``flash3``, ``flash``, ``sdpa`` or ``cudnn``; empty: the first of
     these that is there. ``benchmarks/train_step.py --attention`` times them."""

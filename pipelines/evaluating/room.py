@@ -19,7 +19,7 @@ def room_wanted(chosen: EvaluationSet, options: EvaluateConfig, columns: int, cl
     """Bytes, if streams are as long as the clips whose text they say.
 
     columns: models that stream. size: pixels of a side. together: streams that are generated at once, which are held
-    twice until they are joined.
+    twice until they are joined, as is the one of ``drift_s``.
     """
     pictures = clock.fps * 3 * size**2  # bytes a second
     latents = 4 * chosen.clips[0].video(0)[0].size / float(clock.chunk_seconds)
@@ -29,5 +29,5 @@ def room_wanted(chosen: EvaluationSet, options: EvaluateConfig, columns: int, cl
     spoken = len(long) + options.new_sentences
     more = max(min(SHOWN, spoken * options.seeds) - len(long), 0)  # shown, and not scored
     whole = sum(long) + recorded + sum(long) * options.cheats  # codec, real, noise; the other cheats share pictures
-    made = columns * (sum(said) + more * max(said)) + min(together, spoken) * max(said)
+    made = columns * (sum(said) + more * max(said)) + min(together, spoken) * max(said) + 2 * options.drift_s
     return round(pictures * (whole + made) + latents * (sum(long) + columns * sum(said)))

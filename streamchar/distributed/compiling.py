@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
+import shutil
 from collections.abc import Iterator
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -26,10 +29,15 @@ def compiled_parts(model: nn.Module) -> Iterator[nn.Module]:
 
 
 def can_compile(device_type: str) -> bool:
-    """Whether :func:`torch.compile` works here: on a CPU it needs a C++ compiler, which is tried on one small function;
-    a line says so where it fails."""
-    if device_type != "cpu":
-        return True
+    """Whether :func:`torch.compile` works here; a line says so where it does not. On a CPU it needs a C++ compiler,
+    which is tried on one small function; on a GPU Triton and a C compiler, which are looked for."""
+    failure = _failure_on_cpu() if device_type == "cpu" else _missing_on_gpu()
+    if failure is not None:
+        log.warning("nothing is compiled, steps take longer: torch.compile does not work here (%s)", failure)
+    return failure is None
+
+
+def _failure_on_cpu() -> str | None:
     from torch._inductor import config as inductor  # which takes a second to import
 
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # which misses CUDA, without need
@@ -39,10 +47,18 @@ def can_compile(device_type: str) -> bool:
     try:
         torch.compile(_tried)(torch.ones(8))
     except Exception as error:  # of many kinds, from dynamo to the compiler that is not there
-        log.warning("nothing is compiled, steps take longer: torch.compile does not work here (%s); it needs g++ and "
-                    "Python's headers", str(error).strip().splitlines()[0])
-        return False
-    return True
+        told = str(error).strip() or type(error).__name__
+        return f"{told.splitlines()[0]}; it needs g++ and Python's headers"
+    return None
+
+
+def _missing_on_gpu() -> str | None:
+    """Looked for, not tried: a rank does not know its GPU yet, and a trial would take memory of the first one."""
+    if find_spec("triton") is None:
+        return "there is no Triton: pip install triton"
+    if not os.environ.get("CC") and shutil.which("gcc") is None and shutil.which("clang") is None:
+        return "Triton needs a C compiler: install gcc or set CC"
+    return None
 
 
 def _tried(x: torch.Tensor) -> torch.Tensor:

@@ -63,7 +63,7 @@ class EvaluateConfig:
     syncnet_clips: int = 0
     """Recorded training clips that our SyncNet is trained on (some 3 minutes of one core, once per run); 0: none. Its
     numbers are its own: published ones come from ``syncnet/syncnet_v2.model``. With ``clips=DIR`` it is that of the run
-    ``name=``."""
+    ``name=``, whose report the clips' then replaces."""
     streams: int = 5
     """Streams of the long protocol."""
     stream_s: float = 60.0

@@ -34,7 +34,8 @@ sound; true pictures with another clip's sound; one clip in place of every other
 class Row:
     """One measure: a value per column that has one, how to read it, and what the column ``baseline`` stands for.
 
-    intervals: 95 % of a bootstrap over clips, low and high, for the columns that have several clips.
+    intervals: 95 %, low and high, for the columns that have several clips: of a bootstrap over them, if not otherwise
+    said (docs/evaluation.md).
     """
 
     group: str

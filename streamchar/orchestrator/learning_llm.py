@@ -28,7 +28,9 @@ class LearningLlm:
 
     Args:
         llm: whose weights lie whole in this process.
-        options: of :func:`torch.compile`; one graph is made for each number of new tokens, past ones and samples.
+        options: of :func:`torch.compile`; one graph is made for each number of new tokens, past ones and samples, and
+            after eight of them (dynamo's limit) further ones are run eagerly. A pointer's loss on a share of the
+            samples has some four to six numbers of them.
     """
 
     def __init__(self, llm: Qwen2Model, **options: object) -> None:

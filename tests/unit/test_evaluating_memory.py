@@ -38,8 +38,9 @@ def chosen(clips: int, shard: Path) -> Any:
 
 
 def wanted(clips: int, shard: Path, columns: int = 1, **options: Any) -> float:
-    """Clips of three seconds that fit, their latents (a tenth as large as pictures) included."""
-    return room_wanted(chosen(clips, shard), EvaluateConfig(**options), columns, CLOCK, SIZE, 16) / CLIP_BYTES
+    """Clips of three seconds that fit, their latents (a tenth as large as pictures) included; no long stream."""
+    asked = EvaluateConfig(**{"drift_s": 0.0, **options})
+    return room_wanted(chosen(clips, shard), asked, columns, CLOCK, SIZE, 16) / CLIP_BYTES
 
 
 def test_500_clips_of_512_pixels_are_counted_in_every_column(tmp_path: Path) -> None:
@@ -52,6 +53,7 @@ def test_500_clips_of_512_pixels_are_counted_in_every_column(tmp_path: Path) -> 
     assert wanted(500, shard, cheats=True) - wanted(500, shard) == pytest.approx(500)
     assert wanted(500, shard, seeds=3, new_sentences=100) == wanted(500, shard)  # their words alone are scored
     assert wanted(4, shard, seeds=3, new_sentences=2) - wanted(4, shard) == pytest.approx(3 * 6 - 4 + 2)
+    assert wanted(4, shard, drift_s=60.0) - wanted(4, shard) == pytest.approx(2 * 20)  # until it is joined
     assert wanted(500, shard, seconds=1.5) == pytest.approx(2.5 * 500 + 8 + 1.5 * 500 * 0.1, rel=0.01)
 
 
