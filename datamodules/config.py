@@ -18,7 +18,8 @@ class RespokenConfig:
     times: int = 0
     """New clips for every clip; 0: none."""
     share: float = 0.5
-    """Their share of what is heard, whatever ``times`` is; in ``data.mix`` they count to their words' set."""
+    """Their share of what the orchestrator hears, whatever ``times`` is; in ``data.mix`` they count to their words'
+    set."""
     joint_share: float = 0.0
     """Their share of the teacher's items, as sound without pictures; 0: the teacher sees recorded clips alone."""
     switch_p: float = 0.5

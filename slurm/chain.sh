@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Submits a preset's stages, each waiting for the former's success, and prints the jobs. From anywhere:
 #   slurm/chain.sh preset=5b name=mine
-#   slurm/chain.sh --nodes=2 --gpus-per-node=4 preset=mid from=teacher    options of sbatch go to all jobs
+#   slurm/chain.sh --nodes=2 --gpus-per-node=4 preset=1b from=teacher     options of sbatch go to all jobs
 # from=STAGE leaves the stages before it out. Relative paths start at the checkout's root. Settings are checked first.
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source slurm/environment.sh

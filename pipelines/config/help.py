@@ -23,8 +23,8 @@ _ABOUT = {
     "teacher": "train the joint audio-video denoiser",
     "dmd": "stage I: distil it to few steps on single chunks",
     "rollout": "stage II: fine-tune the student on its own chunks",
-    "evaluate": "held-out measures: report.json, table, index.html",
-    "stream": "speak a transcript: transcript= reference= voice= out=",
+    "evaluate": "held-out measures: report.json, table, index.html; protocol=long, clips=DIR",
+    "stream": "speak a transcript: transcript= reference= voice= out= model=",
     "export": "write model.safetensors and config.json: from= out=",
     "inspect": "a page of training items as the model sees them",
 }

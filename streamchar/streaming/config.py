@@ -30,7 +30,8 @@ class StreamConfig:
     seconds: float | None = None
     """Upper limit of the clip's length. Not given: until the transcript is said, at most ``limit_s``."""
     limit_s: float = 30.0
-    """Length at which a stream whose pointer stalls is stopped, when ``seconds`` is not given."""
+    """Length at which a clip ends although its text is not said, when ``seconds`` is not given: a pointer may stall. A
+    text that takes longer needs more."""
     from_stage: str = "auto"
     """Whose weights: ``rollout``, ``dmd``, ``teacher``, or ``auto`` = the last of them that was trained."""
     role: str = "ema"
