@@ -139,8 +139,9 @@ def test_our_syncnet_is_trained_once_on_the_recorded_clips(run: tuple[RunConfig,
     for video in sorted((directory.stage("evaluate") / "videos").glob("*-real.mp4")):
         shutil.copy(video, theirs)
         (theirs / f"{video.stem}.txt").write_text("place red at c nine again")
-    evaluate.run(replace(cfg, evaluate=replace(cfg.evaluate, folder=str(theirs), cheats=False, mouth="puppet")),
-                 directory)
+    net = str(directory.stage("evaluate") / "syncnet")
+    evaluate.run(replace(cfg, evaluate=replace(cfg.evaluate, folder=str(theirs), cheats=False, mouth="puppet",
+                                               syncnet=net)), directory)
     assert trained == [4]  # given clips are measured by the same network
     given = json.loads((directory.stage("evaluate") / "report.json").read_text())
     assert {r["name"]: r["values"] for r in given["rows"]}["SyncNet, ours: confidence"]["given"] == pytest.approx(
