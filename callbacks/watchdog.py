@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import faulthandler
 import logging
+import os
+import signal
 import threading
 import time
 from pathlib import Path
@@ -29,7 +31,7 @@ class Watchdog(L.Callback):
 
     A thread writes the stacks; the end, at least ``grace_s`` later, is the interpreter's own timer, which needs no lock
     that a hanging extension may hold, and which writes them once more. The job then ends with a failure, to be started
-    again.
+    again. Time in which the process is suspended (Ctrl-Z; Slurm sends the same signal first) does not count.
 
     Args:
         folder: where stacks go.
@@ -42,6 +44,7 @@ class Watchdog(L.Callback):
         self._file: IO[str] | None = None
         self._last = self._set = 0.0
         self._over = threading.Event()
+        self._process, self._suspends = os.getpid(), False
 
     def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -50,6 +53,7 @@ class Watchdog(L.Callback):
             path.replace(path.with_suffix(".before.txt"))
         self._file = path.open("w", encoding="utf-8")
         self._over.clear()
+        self._listen()
         self._set = 0.0
         self._alive()
         threading.Thread(target=self._watch, args=(path,), name="watchdog", daemon=True).start()
@@ -58,11 +62,14 @@ class Watchdog(L.Callback):
         self._last = time.monotonic()
         if self._file is not None and self._last - self._set >= self.again_s:
             self._set = self._last
-            faulthandler.dump_traceback_later(self.seconds + self.again_s + self.grace_s, exit=True, file=self._file)
+            faulthandler.dump_traceback_later(self.seconds + 2 * self.again_s + self.grace_s, exit=True,
+                                              file=self._file)
 
     def _watch(self, path: Path) -> None:
-        while not self._over.wait(max(0.0, self._last + self.seconds - time.monotonic())):
-            quiet = time.monotonic() - self._last
+        seen, quiet = self._last, 0.0
+        while not self._over.wait(self.again_s):  # of time in which the process is suspended this counts one round
+            quiet = quiet + self.again_s if self._last == seen else 0.0
+            seen = self._last
             if quiet >= self.seconds and self._file is not None:
                 faulthandler.dump_traceback(self._file)
                 self._file.flush()
@@ -70,9 +77,27 @@ class Watchdog(L.Callback):
                           self.grace_s)
                 return
 
+    def _listen(self) -> None:
+        """Set the timer aside while the process is suspended, where nobody else listens for that."""
+        if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTSTP) == signal.SIG_DFL:
+            signal.signal(signal.SIGTSTP, self._suspend)
+            self._suspends = True
+
+    def _suspend(self, *_: Any) -> None:
+        mine = os.getpid() == self._process  # a loader's process has the handler too, but nothing to watch
+        if mine:
+            faulthandler.cancel_dump_traceback_later()
+        os.kill(os.getpid(), signal.SIGSTOP)
+        if mine:  # it has been continued
+            self._set = 0.0
+            self._alive()
+
     def _rest(self, *_: Any) -> None:
         """Nothing is to be watched any more."""
         self._over.set()
+        if self._suspends:
+            signal.signal(signal.SIGTSTP, signal.SIG_DFL)
+            self._suspends = False
         if self._file is not None:
             faulthandler.cancel_dump_traceback_later()
             path = Path(self._file.name)

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -125,6 +126,26 @@ def test_a_hanging_step_leaves_its_stack_and_ends(tmp_path):
         assert train(tmp_path, steps)[0]
     assert [p.name for p in (tmp_path / "run/teacher/stacks").iterdir()] == ["rank_00000.before.txt"]
     assert (tmp_path / "run/teacher/stacks/rank_00000.before.txt").read_text() == stack
+
+
+def test_a_suspended_run_goes_on_when_it_is_continued(tmp_path):
+    """After longer than the watchdog allows, timer and all (3 + .6 + 3 s): Ctrl-Z, or Slurm's suspension."""
+    process = subprocess.Popen([sys.executable, "-u", "-m", "tests.fake_stage", str(tmp_path), "steps=60", "pause=0.05",
+                                "hang_minutes=0.05"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                               cwd=CHECKOUT)
+    guard = threading.Timer(300, process.kill)
+    guard.start()
+    lines = []
+    for line in process.stdout:
+        lines.append(line)
+        if "step 3/" in line:
+            process.send_signal(signal.SIGTSTP)
+            time.sleep(7.5)
+            assert "T" in Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0]
+            process.send_signal(signal.SIGCONT)
+    code = process.wait()
+    guard.cancel()
+    assert code == 0 and result("".join(lines))["complete"] is True, "".join(lines)
 
 
 def fake_scontrol(folder, state):
