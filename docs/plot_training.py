@@ -38,8 +38,12 @@ PANELS: dict[str, list[tuple[str, tuple[tuple[str, str | float | None], ...]]]] 
         ("size of the gradient, pictures", (("train/dmd_gradient_video", None),)),
         ("trajectory loss, sound", (("train/trajectory_audio", None),)),
         ("critic's gradient norm", (("stability/grad_norm_critic", None),))]}
-PANELS["rollout"] = [*PANELS["dmd"][:6], ("chunks of a rollout", (("train/chunks", None),)),
-                     ("streams whose pointer stalls", (("pointer/stalled_streams", None),))]
+PANELS["rollout"] = [*PANELS["dmd"][:4],
+                     ("Frechet distance of latents, pictures",
+                      (("eval/student_frechet_video", "eval/teacher_few_frechet_video"),)),
+                     ("trajectory loss, pictures", (("train/trajectory_video", None),)),
+                     ("trajectory loss, sound", (("train/trajectory_audio", None),)),
+                     ("chunks of a rollout", (("train/chunks", None),))]
 
 
 def series(rows: list[dict], name: str) -> tuple[np.ndarray, np.ndarray]:
