@@ -31,7 +31,8 @@ class Watchdog(L.Callback):
 
     A thread writes the stacks; the end, at least ``grace_s`` later, is the interpreter's own timer, which needs no lock
     that a hanging extension may hold, and which writes them once more. The job then ends with a failure, to be started
-    again. Time in which the process is suspended (Ctrl-Z; Slurm sends the same signal first) does not count.
+    again. Time in which the process is suspended by SIGTSTP (Ctrl-Z) does not count; a bare SIGSTOP cannot be seen
+    coming, and the timer may end what was stopped by it for longer.
 
     Args:
         folder: where stacks go.

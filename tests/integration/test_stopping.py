@@ -129,7 +129,7 @@ def test_a_hanging_step_leaves_its_stack_and_ends(tmp_path):
 
 
 def test_a_suspended_run_goes_on_when_it_is_continued(tmp_path):
-    """After longer than the watchdog allows, timer and all (3 + .6 + 3 s): Ctrl-Z, or Slurm's suspension."""
+    """After longer than the watchdog allows, timer and all (3 + .6 + 3 s), by what Ctrl-Z sends."""
     process = subprocess.Popen([sys.executable, "-u", "-m", "tests.fake_stage", str(tmp_path), "steps=60", "pause=0.05",
                                 "hang_minutes=0.05"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
                                cwd=CHECKOUT)
