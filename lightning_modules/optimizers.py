@@ -9,16 +9,15 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
+from lightning_modules.batched_muon import BatchedMuon
 from lightning_modules.config import OptimizerConfig
-from lightning_modules.cpu_muon import CpuMuon
 
 
 class MuonWithAdamW(torch.optim.Optimizer):
     """Two optimisers behind one interface: one step, one state, one list of parameter groups."""
 
     def __init__(self, matrices: list[dict[str, Any]], others: list[dict[str, Any]], config: OptimizerConfig) -> None:
-        kind = CpuMuon if matrices[0]["params"][0].device.type == "cpu" else torch.optim.Muon
-        self.muon = kind(matrices, lr=config.muon_lr, weight_decay=config.weight_decay, adjust_lr_fn="original")
+        self.muon = BatchedMuon(matrices, lr=config.muon_lr, weight_decay=config.weight_decay, adjust_lr_fn="original")
         self.adamw = torch.optim.AdamW(others, lr=config.lr, betas=(config.betas[0], config.betas[1]),
                                        weight_decay=config.weight_decay, fused=one_kernel(others))
         super().__init__([*matrices, *others], {})

@@ -101,7 +101,7 @@ def prepare_models(module: L.LightningModule, cfg: TrainerConfig) -> None:
     """Let the models recompute activations and compile them, in place, as ``cfg`` says."""
     accelerator = accelerator_of(cfg)
     compiles = cfg.compile and can_compile("cuda" if accelerator == "gpu" else "cpu")
-    whole_lm = accelerator == "cpu" and cfg.activations == "keep" and cfg.strategy in ("auto", "single", "ddp")
+    whole_lm = cfg.activations == "keep" and cfg.strategy in ("auto", "single", "ddp")
     if compiles:
         log.info("models are compiled: the first steps take some minutes where that is done for the first time")
         torch.compiler.reset()  # graphs of an earlier stage of this process would count towards dynamo's limit

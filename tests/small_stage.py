@@ -23,7 +23,7 @@ from torch.utils.data import DataLoader, IterableDataset
 from callbacks.config import CallbackConfig, TrackingConfig
 from callbacks.ema import AveragedWeights
 from callbacks.step_logger import StepLogger
-from lightning_modules import cpu_muon
+from lightning_modules import batched_muon
 from lightning_modules.config import (
     DmdStage,
     OptimizerConfig,
@@ -230,7 +230,7 @@ def main(arguments: Sequence[str]) -> None:
     words = ("resume", "strategy", "frozen", "precision", "kind", "activations", "roles", "products")
     values = {k: v if k in words else json.loads(v) for k, v in pairs.items()}
     if values.pop("products", None) == "float32":  # Muon's, as on a processor without bfloat16
-        cpu_muon.fast_bfloat16 = lambda device: False
+        batched_muon.fast_bfloat16 = lambda device: False
     zero.SMALL = values.pop("whole_below", zero.SMALL)
     root, stage = Path(arguments[0]), arguments[1]
     root.mkdir(parents=True, exist_ok=True)

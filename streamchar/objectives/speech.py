@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import ceil
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +19,8 @@ from streamchar.transfer import sent
 from streamchar.types import ChunkBatch
 
 GOLDEN = 0.6180339887498949
+SPARE = 2
+"""By how many a part's samples for the pointer's loss exceed their share, at most but for very uneven parts."""
 
 
 @dataclass
@@ -45,11 +48,11 @@ def pointer_loss(orchestrator: Orchestrator, prefix: Prefix, batch: ChunkBatch, 
     ``share`` of the samples are seen, and (P,) values returned: those whose place in the global order says so, so that
     ranks and micro-batches see the same ones together as one process does.
     """
-    rows = pointer_samples(batch, share)
+    rows, due = pointer_samples(batch, share)
     part = prefix if rows is None else prefix.select(rows)
     predicted = orchestrator.point(part, chosen(batch.target.audio, rows))
     loss = F.smooth_l1_loss(predicted, chosen(batch.pointer, rows).float(), reduction="none", beta=0.25)
-    return loss * chosen(batch.conditions.has_text, rows), predicted.detach()
+    return loss * (chosen(batch.conditions.has_text, rows) & due), predicted.detach()
 
 
 def pointer_mean(loss: Tensor, batch: ChunkBatch, share: float = 1.0) -> Tensor:
@@ -58,14 +61,19 @@ def pointer_mean(loss: Tensor, batch: ChunkBatch, share: float = 1.0) -> Tensor:
     return loss.sum() / (share * len(batch))
 
 
-def pointer_samples(batch: ChunkBatch, share: float) -> Tensor | None:
-    """(P,) rows of the batch for the pointer's loss, at least one; None: all. About ``share`` of any part of the global
-    order, whoever holds it (multiples of the golden ratio are spread evenly, also over every second or fourth sample).
-    The host chooses, by the samples' numbers alone: whose text is hidden is known to the device alone, and weighs 0."""
+def pointer_samples(batch: ChunkBatch, share: float) -> tuple[Tensor | None, Tensor]:
+    """(P,) rows of the batch for the pointer's loss (None: all), and which of them are due. About ``share`` of any part
+    of the global order, whoever holds it (multiples of the golden ratio are spread evenly, also over every second or
+    fourth sample). Up to a number that hardly any part exceeds they are filled up with rows that are not due, since for
+    every number of rows a compiled model has a graph of its own. The host chooses, by the samples' numbers alone: whose
+    text is hidden is known to the device alone, and weighs 0."""
+    device = batch.pointer.device
     if share >= 1:
-        return None
+        return None, torch.ones_like(batch.pointer, dtype=torch.bool)
     rows = (torch.frac(batch.index.double() * GOLDEN) < share).nonzero().flatten()
-    return sent(rows if len(rows) else rows.new_zeros(1), batch.pointer.device)
+    number = max(len(rows), ceil(share * len(batch.index)) + SPARE)
+    filled = torch.cat((rows, rows.new_zeros(number - len(rows))))
+    return sent(filled, device), sent(torch.arange(number) < len(rows), device)
 
 
 def chosen(x: Tensor, rows: Tensor | None) -> Tensor:
@@ -74,9 +82,9 @@ def chosen(x: Tensor, rows: Tensor | None) -> Tensor:
 
 
 def pointer_error(predicted: Tensor, batch: ChunkBatch, share: float = 1.0) -> Tensor:
-    """Mean absolute error of (P,) predicted ends in units, over the samples that are told their text."""
-    rows = pointer_samples(batch, share)
-    return batch_mean((predicted - chosen(batch.pointer, rows)).abs(), chosen(batch.conditions.has_text, rows))
+    """Mean absolute error of (P,) predicted ends in units, over the samples that are due and told their text."""
+    rows, due = pointer_samples(batch, share)
+    return batch_mean((predicted - chosen(batch.pointer, rows)).abs(), chosen(batch.conditions.has_text, rows) & due)
 
 
 def speech_losses(orchestrator: Orchestrator, batch: ChunkBatch, key: NoiseKey, config: DiffusionConfig,

@@ -1,5 +1,5 @@
-"""The LM's layers while they learn on a CPU, each compiled as a whole: of an eager step of a small LM half goes into
-norms, rotations, copies and sums between its matrix products.
+"""The LM's layers while they learn, each compiled as a whole: of an eager step of a small LM on a CPU half goes into
+norms, rotations, copies and sums between its matrix products, and on a GPU most into their launches.
 
 The same functions as :mod:`streamchar.orchestrator.fast_llm`, from weights that change: joined anew in every pass, so
 that gradients reach the model's own parameters.
@@ -29,8 +29,7 @@ class LearningLlm:
     Args:
         llm: whose weights lie whole in this process.
         options: of :func:`torch.compile`; one graph is made for each number of new tokens, past ones and samples, and
-            after eight of them (dynamo's limit) further ones are run eagerly. A pointer's loss on a share of the
-            samples has some four to six numbers of them.
+            after eight of them (dynamo's limit) further ones are run eagerly.
     """
 
     def __init__(self, llm: Qwen2Model, **options: object) -> None:

@@ -85,6 +85,13 @@ def test_whole_layers_are_compiled_once_for_all_of_them(kept_graphs: None) -> No
     assert len(ours.llm.layers) > 1 and len(graphs) == 2
 
 
+def test_layers_of_a_wide_lm_are_not_compiled_whole(monkeypatch: pytest.MonkeyPatch, kept_graphs: None) -> None:
+    monkeypatch.setattr(compiling, "SMALL", 8)
+    ours = tiny.orchestrator().train()
+    monkeypatch.setattr(ours, "compile_llm", lambda **options: pytest.fail("compiled whole"))
+    compile_parts(ours, True, backend="eager")
+
+
 def test_what_does_not_learn_runs_as_it_was(kept_graphs: None) -> None:
     def compiler(graph, inputs):  # type: ignore[no-untyped-def]
         raise AssertionError("compiled")

@@ -1,13 +1,12 @@
-"""Muon on a CPU does what torch's Muon does, up to the precision of its products."""
+"""Muon by shapes does what torch's Muon does, up to the precision of its products."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 
-from lightning_modules.config import OptimizerConfig
-from lightning_modules.cpu_muon import CpuMuon, orthogonalised
-from lightning_modules.optimizers import build_optimizer
+from lightning_modules import batched_muon
+from lightning_modules.batched_muon import BatchedMuon, orthogonalised
 
 OPTIONS = {"lr": 0.02, "weight_decay": 0.1, "adjust_lr_fn": "original"}
 
@@ -20,7 +19,7 @@ def test_it_moves_weights_as_torchs_own_does(monkeypatch, fast):
     shapes = [(24, 60), (60, 24), (24, 60)]
     start, gradients = [torch.randn(s) for s in shapes], [[torch.randn(s) for s in shapes] for _ in range(3)]
     found = []
-    for kind in (torch.optim.Muon, CpuMuon):
+    for kind in (torch.optim.Muon, BatchedMuon):
         weights = [torch.nn.Parameter(w.clone()) for w in start]
         optimizer = kind(weights, **OPTIONS)
         for step in gradients:
@@ -45,11 +44,20 @@ def test_the_update_is_nearly_orthogonal(shape):
 def test_a_matrix_without_a_gradient_stays():
     still, moved = (torch.nn.Parameter(torch.ones(3, 4)) for _ in range(2))
     moved.grad = torch.ones(3, 4)
-    CpuMuon([still, moved], **OPTIONS).step()
+    BatchedMuon([still, moved], **OPTIONS).step()
     assert torch.equal(still, torch.ones(3, 4)) and not torch.equal(moved, torch.ones(3, 4))
 
 
-def test_on_a_cpu_it_is_chosen():
-    module = torch.nn.Module()
-    module.blocks = torch.nn.ModuleList([torch.nn.Linear(3, 3)])
-    assert type(build_optimizer([(module, 1.0)], OptimizerConfig(kind="muon")).muon) is CpuMuon
+def test_large_matrices_are_taken_apart(monkeypatch):
+    """What is multiplied together is bounded, and moves as before."""
+    found = []
+    for together in (1, 2 * 12, 1 << 25):
+        monkeypatch.setattr(batched_muon, "TOGETHER", together)
+        torch.manual_seed(0)
+        weights = [torch.nn.Parameter(torch.randn(3, 4)) for _ in range(5)]
+        for weight in weights:
+            weight.grad = torch.randn(3, 4)
+        BatchedMuon(weights, **OPTIONS).step()
+        found.append(torch.stack([w.detach() for w in weights]))
+    for other in found[1:]:
+        torch.testing.assert_close(other, found[0], atol=1e-3, rtol=0)

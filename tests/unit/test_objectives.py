@@ -170,9 +170,22 @@ def test_the_pointers_samples_are_the_same_in_one_batch_and_in_parts():
     def of(index):
         return SimpleNamespace(index=index, pointer=index)
 
+    def due_of(part):
+        rows, due = pointer_samples(part, 0.25)
+        return part.index[rows[due]]
+
     whole = of(torch.arange(64, 192))
-    seen = whole.index[pointer_samples(whole, 0.25)]
-    assert abs(len(seen) - 32) <= 2 and pointer_samples(whole, 1.0) is None
+    seen = due_of(whole)
+    assert abs(len(seen) - 32) <= 2 and pointer_samples(whole, 1.0)[0] is None
     for parts in ([whole.index[i::4] for i in range(4)], whole.index.chunk(8)):  # ranks, parts
-        held = [p[pointer_samples(of(p), 0.25)] for p in parts]
+        held = [due_of(of(p)) for p in parts]
         assert torch.equal(torch.cat(held).sort().values, seen)
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 4])
+def test_batches_of_one_size_have_one_number_of_rows_for_the_pointers_loss(ranks):
+    index = torch.arange(48 * ranks * 200)
+    parts = [part for rank in range(ranks) for part in index[rank::ranks].chunk(200)]
+    found = [pointer_samples(SimpleNamespace(index=part, pointer=part), 0.25) for part in parts]
+    assert {len(rows) for rows, _ in found} == {14}
+    assert len({int(due.sum()) for _, due in found}) > 1
