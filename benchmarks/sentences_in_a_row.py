@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import sys
 from dataclasses import replace
-from difflib import SequenceMatcher
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +26,7 @@ from pipelines.evaluating.streams import speak  # noqa: E402
 from pipelines.evaluating.voices import wave_of  # noqa: E402
 from pipelines.run_directory import RunDirectory  # noqa: E402
 from streamchar.evaluation.recogniser import GRID_SLOTS, PocketsphinxGrid  # noqa: E402
+from streamchar.evaluation.word_alignment import align_words  # noqa: E402
 
 SENTENCES_SEED = 5
 
@@ -54,10 +54,7 @@ def main(argv: list[str]) -> None:
         takes, _, _ = speak(character, prompts, speaker.plan, float(own["seconds"]), cfg.evaluate.seed)
         for text, take in zip(told, takes, strict=True):
             heard = [word.text for word in recogniser.hear(wave_of(take.sound, clock))]
-            found = np.zeros(len(text))
-            for run in SequenceMatcher(None, text, heard, autojunk=False).get_matching_blocks():
-                found[run.a:run.a + run.size] = 1
-            right.append(found)
+            right.append(1 - align_words(text, heard)[0])
     shares = 100 * np.mean(right, axis=0).reshape(row, len(GRID_SLOTS)).mean(axis=1)
     print(f"{speaker.column}, {len(right)} streams, right words by sentence, %: {' '.join(f'{s:.0f}' for s in shares)}")
 

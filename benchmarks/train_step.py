@@ -116,7 +116,7 @@ class Step:
             checkpoint_activations(model, setting.activations)  # type: ignore[arg-type]
         if setting.compile:
             for model in (m for m in vars(self).values() if isinstance(m, Denoiser) or m in trained):
-                compile_parts(model)
+                compile_parts(model, setting.activations == "keep")
         self.optimizers = {m: torch.optim.AdamW(
             [p for p in m.parameters() if p.requires_grad], lr=1e-5, fused=True) for m in trained}
         self.batch = random_chunks(spec, setting.batch, grid).to(setting.device)
@@ -289,8 +289,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=10, help="timed steps")
     parser.add_argument("--device", default="cuda" if gpu else "cpu")
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="bf16" if gpu else "fp32")
-    parser.add_argument("--compile", action="store_true", help="compile denoisers' blocks, and MLPs and norms of an LM "
-                        "that learns")
+    parser.add_argument("--compile", action="store_true", help="compile denoisers' blocks, and of an LM that learns "
+                        "MLPs and norms, or whole layers where it is small, as a stage does")
     parser.add_argument("--attention", choices=tuple(attention.NAMES), help="kernel (default: the preferred one)")
     parser.add_argument("--activations", choices=("keep", "selective", "recompute"), default="keep")
     parser.add_argument("--profile", action="store_true", help="print the operations that take most time")
