@@ -1,7 +1,7 @@
 """Muon with matrices of one shape in one product, in float32 where bfloat16 has no kernels.
 
 torch's own takes the matrices one by one, in hundreds of small products: of a small model's step a tenth on a CPU where
-bfloat16 is fast, more than the model's own where it is not, and on a GPU as many launches as the model itself.
+bfloat16 is fast, more than the model's own where it is not, and hundreds of launches on a GPU.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 """The LM's layers while they learn, each compiled as a whole: of an eager step of a small LM on a CPU half goes into
-norms, rotations, copies and sums between its matrix products, and on a GPU most into their launches.
+norms, rotations, copies and sums between its matrix products, each of which is a launch on a GPU.
 
 The same functions as :mod:`streamchar.orchestrator.fast_llm`, from weights that change: joined anew in every pass, so
 that gradients reach the model's own parameters.

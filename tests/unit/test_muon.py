@@ -50,8 +50,11 @@ def test_a_matrix_without_a_gradient_stays():
 
 def test_large_matrices_are_taken_apart(monkeypatch):
     """What is multiplied together is bounded, and moves as before."""
-    found = []
-    for together in (1, 2 * 12, 1 << 25):
+    found, products = [], []
+    monkeypatch.setattr(batched_muon, "orthogonalised", lambda x, *options: (
+        products.append(1 if x.ndim == 2 else len(x)), orthogonalised(x, *options))[1])
+    for together, parts in ((1, [1] * 5), (2 * 12, [2, 2, 1]), (1 << 25, [5])):
+        products.clear()
         monkeypatch.setattr(batched_muon, "TOGETHER", together)
         torch.manual_seed(0)
         weights = [torch.nn.Parameter(torch.randn(3, 4)) for _ in range(5)]
@@ -59,5 +62,6 @@ def test_large_matrices_are_taken_apart(monkeypatch):
             weight.grad = torch.randn(3, 4)
         BatchedMuon(weights, **OPTIONS).step()
         found.append(torch.stack([w.detach() for w in weights]))
+        assert products == parts
     for other in found[1:]:
         torch.testing.assert_close(other, found[0], atol=1e-3, rtol=0)

@@ -18,7 +18,7 @@ from streamchar.objectives.distribution_matching import generator_losses, normal
 from streamchar.objectives.drops import DropConfig
 from streamchar.objectives.joint import joint_losses
 from streamchar.objectives.per_sample import audio_mean, batch_mean
-from streamchar.objectives.speech import pointer_samples, speech_losses
+from streamchar.objectives.speech import pointer_error, pointer_samples, speech_losses
 from streamchar.types import ChunkBatch, Latents
 from tests import tiny_models as tiny
 
@@ -189,3 +189,14 @@ def test_batches_of_one_size_have_one_number_of_rows_for_the_pointers_loss(ranks
     found = [pointer_samples(SimpleNamespace(index=part, pointer=part), 0.25) for part in parts]
     assert {len(rows) for rows, _ in found} == {14}
     assert len({int(due.sum()) for _, due in found}) > 1
+
+
+def test_rows_that_are_not_due_weigh_nothing_in_the_pointers_loss():
+    batch = ChunkBatch(tiny.conditions(), tiny.latents(), torch.ones(2, tiny.CLOCK.audio_latents),
+                       torch.zeros(2, dtype=torch.bool), torch.full((2,), 1.5), torch.arange(2), ["a", "b"])
+    model, due = tiny.orchestrator(), pointer_samples(batch, 0.25)[1]
+    losses = speech_losses(model, batch, NoiseKey.of(0, [0, 1]), DiffusionConfig(), 0.25)
+    assert due.tolist() == [True, False, False] and batch.conditions.has_text.any()
+    assert losses.pointer[0] > 0 and not losses.pointer[1:].any()
+    wanted = (losses.predicted[0] - 1.5).abs() if batch.conditions.has_text[0] else torch.zeros(())
+    assert torch.equal(pointer_error(losses.predicted, batch, 0.25), wanted)
