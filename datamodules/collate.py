@@ -59,6 +59,8 @@ class ChunkCollate:
          *optional) = zip(*map(_COLUMNS, items), strict=True)
         videos, refs, motions, sinks, pasts = optional
         times = [self._times_of(place.chunk) for place in places]
+        weights = [t.weight if item.emphasis is None else t.weight * item.emphasis
+                   for t, item in zip(times, items, strict=True)]
         has_video, has_ref, has_motion, has_sink, has_past, has_text = flags(
             *([a is not None for a in group] for group in optional), [True] * len(items))
         pointer, cursor = numbers(pointers, [text.cursor for text in texts])
@@ -77,7 +79,7 @@ class ChunkCollate:
         return ChunkBatch(
             conditions=conditions,
             target=Latents(stack(videos, self.video), stack(audios, audios[0].shape)),
-            audio_weight=stacked([t.weight for t in times]),
+            audio_weight=stacked(weights),
             has_video=has_video, pointer=pointer, index=positions(at),
             keys=[place.clip.record.key for place in places], groups=[group for group in groups if group])
 

@@ -20,6 +20,7 @@ from datamodules.mixture import MixedOrder, mixed_order
 from datamodules.order import GlobalOrder
 from datamodules.partners import Partners
 from datamodules.past import past_of
+from datamodules.rare_words import RareWords
 from streamchar.clock import ChunkClock
 from streamchar.errors import DataError
 from streamchar.transcript import SplitText, TextUnits, Transcript, Word, split_transcript, word_position_at
@@ -42,8 +43,8 @@ class Place(NamedTuple):
 class ChunkItem:
     """One item before collation, arrays as stored; None stands for a group that is missing.
 
-    ``group``: the set of a mixture. ``words``: the transcript that ``text`` was split from, in the clip's seconds; only
-    for those who look at items.
+    ``words``: the transcript that ``text`` was split from, in the clip's seconds; only for those who look at items.
+    ``group``: the set of a mixture. ``emphasis``: weights of the audio latents in the loss; None: all alike.
     """
 
     place: Place
@@ -60,6 +61,7 @@ class ChunkItem:
     pointer: float
     words: list[Word] = field(default_factory=list)
     group: str = ""
+    emphasis: np.ndarray | None = None
 
 
 class CachedUnits(dict[str, list[list[int]]]):
@@ -86,10 +88,11 @@ class ItemComposer:
         seed: of order and choices.
         with_video: False composes sound and text only (the orchestrator's stage), from clips without pictures too.
         joint_share: of words said again beside clips with pictures, as items of sound (the teacher's stage).
+        rare_words: exponent of rare words' weight, see :class:`RareWords` (the orchestrator's stage).
     """
 
     def __init__(self, store: LatentStore, clock: ChunkClock, window: WindowConfig, units: TextUnits, cfg: DataConfig,
-                 seed: int, with_video: bool = True, joint_share: float = 0.0) -> None:
+                 seed: int, with_video: bool = True, joint_share: float = 0.0, rare_words: float = 0.0) -> None:
         self.store, self.clock, self.window, self.cfg, self.seed = store, clock, window, cfg, seed
         self.units = CachedUnits(units)
         self.with_video = with_video
@@ -102,6 +105,7 @@ class ItemComposer:
         self.order = self._order(self._visits(joint_share))
         store.tell_window(self.order.window)
         self.partners = Partners(store, clock, cfg, in_shard=self.order.windowed)
+        self.rare = RareWords(store, rare_words) if rare_words else None
         if not self.order.epoch_length:
             raise DataError(f"{store.folder} holds no clip with pictures; give shards of paired clips as data.shards")
 
@@ -186,6 +190,10 @@ class ItemComposer:
         own_past = stream[at - past_size:at] if past_size and not place.first and at >= past_size else None
         item = ChunkItem(place, position, None, audio, None, None, None, own_past, anchor, past.audio, text, pointer,
                          words, self.store.set_of(clip) if self.weights else "")
+        if self.rare is not None:
+            origin = clip.facts(self.clock).origins[place.phase]
+            rate = float(self.clock.audio_rate)
+            item.emphasis = self.rare.over(clip.record.timed, origin + at / rate, rate, self._carried)
         if self.with_video and clip.has_video:
             self._add_video(item, rng)
         return item

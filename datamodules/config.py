@@ -120,6 +120,9 @@ class DataConfig:
     """Standard deviation of the pointer's error at the chunk's start, in words."""
     more_text_p: float = 0.0
     """Share of items whose text goes on with another clip's words, so that the clip's end is no end of text."""
+    rare_words: float = 0.0
+    """What the sound of rare words weighs in the orchestrator's loss: (seconds in which the commonest sounds /
+    those of this one) to this power, at most 8; 0: all sound alike. Held-out losses weigh all sound alike."""
     rollout_chunks: int = 8
     """Chunks that a rollout's transcript must outlast."""
     end_inside_p: float = 0.15
@@ -178,7 +181,7 @@ class DataConfig:
 
 
 _SHARES = ("max_bad_share", "first_chunk_p", "first_phase_p", "sink_other_p", "ref_other_p", "quiet_p", "anchor_drop_p",
-           "anchor_short_p", "history_full_p", "more_text_p", "end_inside_p", "real_start_p")
+           "anchor_short_p", "history_full_p", "more_text_p", "rare_words", "end_inside_p", "real_start_p")
 _LEAST = {"size": 8, "phases": 1, "codec_clips": 1, "max_clips": 0, "encode_workers": 0, "batch_size": 1,
           "val_items": 1, "val_streams": 1, "num_workers": 0, "shuffle_shards": 0, "pointer_jitter": 0,
           "rollout_chunks": 1, "overfit_clips": 0}

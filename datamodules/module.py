@@ -87,7 +87,8 @@ class LatentDataModule(L.LightningDataModule):
         check_sets(train.sets, self.cfg)
         val = train if self.cfg.overfit_clips else self._open("val")
         joint_share = self.cfg.respoken.joint_share if self.kind == "teacher" else 0.0
-        self.train_items = self._composer(train, self.seed, joint_share=joint_share)
+        rare_words = self.cfg.rare_words if self.kind == "orchestrator" else 0.0
+        self.train_items = self._composer(train, self.seed, joint_share=joint_share, rare_words=rare_words)
         self.val_items = self._composer(val, self.seed + VALIDATION_SEED)
         # The clips' records live as long as the run; looked through at every collection they cost a tenth of a step.
         gc.freeze()
@@ -167,9 +168,10 @@ class LatentDataModule(L.LightningDataModule):
         return self.quarantine and self.quarantine / f"quarantine_{split}.jsonl"
 
     def _composer(self, store: LatentStore, seed: int, with_video: bool | None = None,
-                  joint_share: float = 0.0) -> ItemComposer:
+                  joint_share: float = 0.0, rare_words: float = 0.0) -> ItemComposer:
         video = self.kind != "orchestrator" if with_video is None else with_video
-        return ItemComposer(store, self.clock, self.window, self.units, self.cfg, seed, video, joint_share)
+        return ItemComposer(store, self.clock, self.window, self.units, self.cfg, seed, video, joint_share,
+                            rare_words)
 
     def _shapes(self, items: ItemComposer) -> ChunkCollate:
         index = items.store.index
