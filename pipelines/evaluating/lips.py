@@ -38,14 +38,14 @@ def sync_rows(report: Report, subjects: list[Subject], mouth: Mouth, clock: Chun
                 openings.append((opening, r))
     means, fast = _means(scores, openings, clock, max_lag, 0.0), _means(details, openings, clock, max_lag, DETAIL_S)
     other = "its pictures with another's sound"
-    report.add("sync", "lag", {c: m.lag for c, m in means.items()}, _over_clips(scores, "lag"), unit="frames",
+    report.add("sync", "lag", {c: m.lag for c, m in means.items()}, over_clips(scores, "lag"), unit="frames",
                note="mouth after sound; of the mean correlation curve", baseline=other)
     report.measure("sync", "correlation at lag 0", {c: [v.zero for v in s] for c, s in scores.items()},
                    {"baseline": means["baseline"].zero} if "baseline" in means else {}, better="high", note=mouth.name)
-    report.add("sync", "correlation", {c: m.best for c, m in means.items()}, _over_clips(scores, "best"), better="high",
+    report.add("sync", "correlation", {c: m.best for c, m in means.items()}, over_clips(scores, "best"), better="high",
                note="the mean curve's, at its lag")
     report.add("sync", "correlation of fast movements", {c: m.best for c, m in fast.items()},
-               _over_clips(details, "best"), better="high",
+               over_clips(details, "best"), better="high",
                note=f"faster than {DETAIL_S} s: opening whenever there is sound counts for nothing")
     if any(v > 0 for values in lost.values() for v in values):
         report.measure("sync", "frames without a face", lost, unit="%",
@@ -57,8 +57,8 @@ def sync_rows(report: Report, subjects: list[Subject], mouth: Mouth, clock: Chun
         c: [(float(i - max_lag), v) for i, v in enumerate(m.curve)] for c, m in means.items() if m.curve}
 
 
-def _over_clips(scores: dict[str, list[SyncScore]], what: str) -> dict[str, tuple[float, float]]:
-    """Interval of a figure of the mean curve when clips are drawn anew."""
+def over_clips(scores: dict[str, list[SyncScore]], what: str) -> dict[str, tuple[float, float]]:
+    """Interval of a figure of the mean curve, ``lag`` or ``best``, when clips or streams are drawn anew."""
     curves = {c: np.array([s.curve for s in found if np.isfinite(s.curve).all()]) for c, found in scores.items()}
     return {c: interval(rows, lambda drawn: float(getattr(curve_score(drawn.mean(0)), what)))
             for c, rows in curves.items() if len(rows) > 1}

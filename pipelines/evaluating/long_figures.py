@@ -21,7 +21,7 @@ from streamchar.evaluation.pointer_error import pointer_score, true_positions
 from streamchar.evaluation.recogniser import PocketsphinxAligner, Recogniser
 from streamchar.evaluation.repetition import RepetitionScore, repetition_score
 from streamchar.evaluation.stream_words import StreamWords, dead_stream, stream_words, words_passed
-from streamchar.evaluation.sync import sync_score
+from streamchar.evaluation.sync import SyncScore, sync_score
 from streamchar.streaming.timing import TimingRecord
 from streamchar.transcript import Word
 
@@ -72,13 +72,12 @@ class SpokenStream:
 
 @dataclass
 class StreamFigures:
-    """One generated stream: drift, lag and correlation of each window, identity of the last window, sound minus picture
-    in frames, bytes of stream memory early and late, seconds per chunk, pointer error beside the constant rate (words;
-    nan where nothing could be aligned)."""
+    """One generated stream: drift, mouth against sound in each window (none where windows are too short), identity of
+    the last window, sound minus picture in frames, bytes of stream memory early and late, seconds per chunk, pointer
+    error beside the constant rate (words; nan where nothing could be aligned)."""
 
     drift: DriftScore
-    lags: list[float]
-    correlations: list[float]
+    sync: list[SyncScore]
     identity: float
     surplus_frames: float
     memory: tuple[int, int]
@@ -90,12 +89,12 @@ def figures_of(take: LongTake, transcript: list[str], reference: np.ndarray | No
     """Measure all but the words of a stream that was generated from ``transcript``."""
     shown, clock = take.rendering, gauge.clock
     size = max(len(shown.frames) // gauge.windows, 1)
-    lags, correlations = _sync(shown, size, gauge)
     identity = float("nan") if reference is None else identity_distance(shown.frames[-size:], reference)
     pointer = _pointer(shown, transcript, gauge) if gauge.recogniser is not None else (float("nan"), float("nan"))
-    return StreamFigures(drift_score(shown.frames[:size * gauge.windows], clock.fps, size / clock.fps), lags,
-                         correlations, identity, take.written / clock.sample_rate * clock.fps - len(shown.frames),
-                         take.memory, [c.total for c in take.record.chunks], pointer)
+    drift = drift_score(shown.frames[:size * gauge.windows], clock.fps, size / clock.fps)
+    surplus = take.written / clock.sample_rate * clock.fps - len(shown.frames)
+    return StreamFigures(drift, _sync(shown, size, gauge), identity, surplus, take.memory,
+                         [c.total for c in take.record.chunks], pointer)
 
 
 def spoken_stream(sound: np.ndarray, transcript: list[str], pointers: list[float], recogniser: Recogniser,
@@ -178,21 +177,18 @@ def slope_of_times(chunk_s: list[float]) -> float:
     return float(torch.tensor(chunk_s[-third:]).median() / early)
 
 
-def _sync(shown: Rendering, size: int, gauge: Gauge) -> tuple[list[float], list[float]]:
-    """Lag and best correlation of each window of ``size`` frames; none where windows are too short for the search."""
-    lags: list[float] = []
-    correlations: list[float] = []
+def _sync(shown: Rendering, size: int, gauge: Gauge) -> list[SyncScore]:
+    """Mouth against sound in each window of ``size`` frames; none where windows are too short for the search."""
     if gauge.mouth is None or size < 4 * gauge.max_lag:
-        return lags, correlations
+        return []
+    found = []
     clock = gauge.clock
     for k in range(gauge.windows):
         opening = gauge.mouth.detector.opening(shown.frames[k * size:(k + 1) * size])
         opening = np.nan_to_num(opening, nan=float(np.nanmean(opening)) if np.isfinite(opening).any() else 0.0)
         first, last = (round(n * size / clock.fps * clock.sample_rate) for n in (k, k + 1))
-        score = sync_score(opening, shown.sound[first:last], clock.fps, clock.sample_rate, gauge.max_lag)
-        lags.append(score.lag)
-        correlations.append(score.best)
-    return lags, correlations
+        found.append(sync_score(opening, shown.sound[first:last], clock.fps, clock.sample_rate, gauge.max_lag))
+    return found
 
 
 def _pointer(shown: Rendering, transcript: list[str], gauge: Gauge) -> tuple[float, float]:

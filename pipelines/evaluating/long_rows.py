@@ -8,9 +8,11 @@ from math import isfinite
 
 import numpy as np
 
+from pipelines.evaluating.lips import over_clips
 from pipelines.evaluating.long_figures import Gauge, SpokenStream, StreamFigures, score_against, slope_of_times
 from streamchar.evaluation.report import TITLES, Report
 from streamchar.evaluation.stream_words import words_passed
+from streamchar.evaluation.sync import mean_score
 
 SETTLED = 8
 """Chunks after which memory has reached its size."""
@@ -79,10 +81,8 @@ def long_picture_rows(report: Report, found: dict[str, list[StreamFigures]]) -> 
         _row(report, group, name, {c: [value(f) for f in figures] for c, figures in found.items()}, unit=unit,
              better=better, note=note)
 
-    nan = float("nan")
-    row("sync", "lag, last window", lambda f: f.lags[-1] if f.lags else nan, unit="frames")
-    row("sync", "correlation, first window", lambda f: f.correlations[0] if f.correlations else nan, better="high")
-    row("sync", "correlation, last window", lambda f: f.correlations[-1] if f.correlations else nan, better="high")
+    for name, window in (("first", 0), ("last", -1)):
+        _sync_rows(report, found, name, window)
     row("sync", "sound longer than picture, frames", lambda f: f.surplus_frames, note="at the stream's end")
     row("drift", "slope per minute", lambda f: f.drift.slope, note="distance to the first window")
     row("drift", "last window from first", lambda f: f.drift.last)
@@ -95,6 +95,16 @@ def long_picture_rows(report: Report, found: dict[str, list[StreamFigures]]) -> 
         c: _mean_curve([f.drift.curve for f in figures if f.drift.curve]) for c, figures in found.items()}
     report.curves["seconds of work per chunk"] = {
         c: [(float(k), s) for k, s in enumerate(figures[0].chunk_s)] for c, figures in found.items()}
+
+
+def _sync_rows(report: Report, found: dict[str, list[StreamFigures]], name: str, window: int) -> None:
+    """Lag and correlation in one window, of the streams' mean curve: a single stream's curve is flat and its best lag
+    chance where it speaks without a pause."""
+    scores = {column: [f.sync[window] for f in figures if f.sync] for column, figures in found.items()}
+    means = {column: mean_score(of_column) for column, of_column in scores.items()}
+    for figure, what, unit, better in (("lag", "lag", "frames", "low"), ("correlation", "best", "", "high")):
+        report.add("sync", f"{figure}, {name} window", {c: getattr(m, what) for c, m in means.items()},
+                   over_clips(scores, what), unit=unit, better=better, note="of the streams' mean correlation curve")
 
 
 def _mean_curve(curves: list[tuple[tuple[float, float], ...]]) -> list[tuple[float, float]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +12,7 @@ from datamodules.evaluation_set import Truth
 from pipelines.evaluating.long_figures import (
     Gauge,
     LongTake,
+    StreamFigures,
     figures_of,
     heard_words,
     joined_streams,
@@ -19,13 +22,15 @@ from pipelines.evaluating.long_figures import (
     spoken_stream,
     state_bytes,
 )
-from pipelines.evaluating.long_rows import _row, _shuffled
+from pipelines.evaluating.long_rows import _row, _shuffled, long_picture_rows
 from pipelines.evaluating.material import Rendering, Subject
 from streamchar.clock import ChunkClock
 from streamchar.errors import InputError
+from streamchar.evaluation.drift import DriftScore
 from streamchar.evaluation.open_loop import OpenLoopOrchestrator, units_at_rate
 from streamchar.evaluation.report import Report
 from streamchar.evaluation.stream_words import dead_stream, due_times, stream_words
+from streamchar.evaluation.sync import curve_score
 from streamchar.streaming.timing import TimingRecord
 from streamchar.transcript import Word
 from tests import tiny_models as tiny
@@ -206,3 +211,31 @@ def clip(key: str, words: list[str], seconds: float) -> Subject:
     truth = Truth(key, " ".join(words), evenly(words, 0.0, seconds), seconds, "", "", "", {}, empty, empty)
     sound = Rendering(np.zeros((0, 4, 4, 3), np.uint8), np.zeros(int(16000 * seconds), np.float32))
     return Subject(key, truth.text, None, {"real": sound}, None, truth)
+
+
+def test_the_lag_of_streams_is_that_of_their_mean_curve_with_an_interval() -> None:
+    """Three flat curves whose own peaks are chance, of which the mean peaks where all of them are raised."""
+
+    nan = float("nan")
+
+    def stream(first: int, last: int) -> StreamFigures:
+        windows = []
+        for chance in (first, last):
+            curve = np.full(11, 0.1)
+            curve[5 + 1] = 0.3  # one frame
+            curve[5 + chance] = 0.35
+            windows.append(curve_score(curve))
+        return StreamFigures(DriftScore(0.0, 0.0, 0.0, ()), windows, nan, 0.0, (1, 1), [1.0, 1.0, 1.0], (nan, nan))
+
+    streams = [stream(-4, 5), stream(4, -3), stream(-2, 3)]
+    found = {"student": streams, "open_loop": [replace(s, sync=[]) for s in streams]}  # windows too short
+    report = Report("", {})
+    long_picture_rows(report, found)
+    rows = {row.name: row for row in report.rows}
+    for window in ("first window", "last window"):
+        lag, correlation = rows[f"lag, {window}"], rows[f"correlation, {window}"]
+        assert lag.values["student"] == 1 and np.mean([s.sync[-1].lag for s in streams]) > 1.5
+        assert correlation.values["student"] == pytest.approx(0.3)
+        low, high = lag.intervals["student"]
+        assert low <= 1 <= high and low < high  # drawn anew, a chance peak comes first now and then
+        assert np.isnan(lag.values["open_loop"]) and "open_loop" not in lag.intervals
