@@ -65,6 +65,22 @@ def test_training_stages_log_every_step_and_end_where_they_should(made: Path, st
     assert list((home / "checkpoints").iterdir()) and (home / "samples").is_dir()
 
 
+@pytest.mark.slow
+def test_an_lm_compiled_in_whole_layers_learns_what_an_eager_one_does(made: Path) -> None:
+    """As a stage does it, with the compiler that is there."""
+    settings = ("preset=tiny", "root=here", "name=compiled", "data.latents=here/tiny/encode")
+    assert run("stage=encode", *settings, cwd=made).returncode == 0
+    done = run("stage=orchestrator", *settings, "stages.orchestrator.compile=true", "stages.orchestrator.val_every=2",
+               cwd=made)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    assert "nothing is compiled" not in done.stdout + done.stderr
+    compiled, eager = ([json.loads(line) for line in (made / "here" / name / "orchestrator/metrics.jsonl").open()]
+                       for name in ("compiled", "tiny"))
+    for name in ("train/loss", "eval/loss", "stability/grad_norm_orchestrator"):
+        ours, theirs = ([row[name] for row in rows if name in row] for rows in (compiled, eager))
+        assert len(ours) == len(theirs) >= 3 and ours == pytest.approx(theirs, rel=1e-3), name
+
+
 def test_every_logged_figure_is_explained_and_nothing_else(made: Path) -> None:
     rows = [json.loads(line) for stage in TRAINING
             for line in (made / "here/tiny" / stage / "metrics.jsonl").read_text().splitlines()]
