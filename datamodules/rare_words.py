@@ -31,7 +31,8 @@ class RareWords:
 
     Args:
         store: whose words are counted, in clips evenly spread over it; over its first shard where it lies far away.
-        exponent: 0: all alike; 1: all words have the same share of the loss, as far as the largest weight allows.
+        exponent: 0: all alike; 1: all words share the loss alike, but for the largest weight, and that every
+            chunk counts the same, whatever its words.
     """
 
     def __init__(self, store: LatentStore, exponent: float) -> None:
