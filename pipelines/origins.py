@@ -31,6 +31,8 @@ _BUILT_ON = ("dmd", "rollout", "evaluate", "stream", "export")
 _NOT_SIZES = {"denoiser": ("pretrained", "residual_bf16", "video_channels", "audio_channels"),
               "orchestrator": ("pretrained", "pointer_rate", "stall_chunks")}
 """Settings that weights do not depend on, or (channels) that the codecs tell."""
+_PICTURES = ("sink_latents", "motion_latents", "past_audio_s")
+"""Of the window, what the denoiser alone sees."""
 
 
 def init_export(cfg: RunConfig) -> Exported | None:
@@ -43,7 +45,15 @@ def init_export(cfg: RunConfig) -> Exported | None:
 
 
 def taken(cfg: RunConfig, directory: RunDirectory, stage: str) -> tuple[str, ...]:
-    """What ``stage`` takes from the export: some of ``codecs``, ``orchestrator``, ``denoiser``."""
+    """What ``stage`` takes from the export: some of ``codecs`` or ``audio_codec``, ``orchestrator``, ``denoiser``."""
+    if cfg.init and not cfg.init_whole:
+        spoken = {"codecs": "audio_codec", "orchestrator": "orchestrator"}
+        return tuple(spoken[part] for part in _taken(cfg, directory, stage) if part in spoken)
+    return _taken(cfg, directory, stage)
+
+
+def _taken(cfg: RunConfig, directory: RunDirectory, stage: str) -> tuple[str, ...]:
+    """The same where ``init`` stands for a whole character."""
 
     def own(earlier: str) -> bool:  # stage=all: has trained, or will have
         return directory.has(earlier, "checkpoints") or (cfg.stage == "all" and earlier in cfg.chain)
@@ -74,12 +84,18 @@ def identity(cfg: RunConfig, directory: RunDirectory, stage: str) -> str | None:
     parts, export = taken(cfg, directory, stage), init_export(cfg)
     if not parts or export is None:
         return None
-    return _hash(codec_prints(export)) if parts == ("codecs",) else export.digest()
+    codecs_alone = not {"orchestrator", "denoiser"} & {*parts}
+    return _hash(codec_prints(export, codec_kinds(cfg))) if codecs_alone else export.digest()
 
 
-def codec_prints(export: Exported) -> dict[str, str]:
+def codec_kinds(cfg: RunConfig) -> tuple[str, ...]:
+    """Which of the export's codecs the run has."""
+    return ("video", "audio") if cfg.init_whole else ("audio",)
+
+
+def codec_prints(export: Exported, kinds: tuple[str, ...] = ("video", "audio")) -> dict[str, str]:
     """Fingerprints of the export's codecs by kind."""
-    return {kind: str(export.codecs[f"{kind}_codec"]["fingerprint"]) for kind in ("video", "audio")}
+    return {kind: str(export.codecs[f"{kind}_codec"]["fingerprint"]) for kind in kinds}
 
 
 def orchestrator_plan(cfg: RunConfig) -> OrchestratorConfig:
@@ -117,7 +133,7 @@ def first_denoiser(cfg: RunConfig, spec: ModelSpec, directory: RunDirectory) -> 
     """The denoiser with which the teacher's training begins: the export's, a local Wan transformer's, or fresh."""
     denoiser = spec.build_denoiser()
     export = init_export(cfg)
-    if export is not None:
+    if export is not None and "denoiser" in taken(cfg, directory, "teacher"):
         return _filled(denoiser, export, "denoiser")
     if spec.denoiser.pretrained:
         load_wan(denoiser, spec.denoiser.pretrained)
@@ -162,16 +178,17 @@ def check_codecs(cfg: RunConfig, export: Exported, directory: RunDirectory) -> N
     Raises:
         InputError: naming both.
     """
-    if found := codec_differences(export, directory):
+    if found := codec_differences(export, directory, codec_kinds(cfg)):
         raise InputError(f"init={cfg.init} has other codecs than the latents of this run: {'; '.join(found)}. Encode "
                          f"with the export's: stage=encode init={cfg.init} (under another name= where these latents "
                          "are still needed), or give data.latents= of a run that has them")
 
 
-def codec_differences(export: Exported, directory: RunDirectory) -> list[str]:
+def codec_differences(export: Exported, directory: RunDirectory, kinds: tuple[str, ...] = ("video", "audio")
+                      ) -> list[str]:
     """Codecs of the export that are not those of this run's latents, in words."""
     folder, found = directory.input("encode", "codecs"), []
-    for kind, wanted in codec_prints(export).items():
+    for kind, wanted in codec_prints(export, kinds).items():
         own = json.loads((folder / kind / "config.json").read_text())
         if own["fingerprint"] != wanted:
             found.append(f"{kind}: {export.codecs[f'{kind}_codec']['kind']} {wanted[:12]} in the export, {own['kind']} "
@@ -215,10 +232,11 @@ def _null(cfg: RunConfig, export: Exported, stages: list[str]) -> list[str]:
 
 def misfits(cfg: RunConfig, export: Exported, parts: set[str]) -> list[str]:
     """Settings of the run that the export's models do not have."""
-    there = export.spec.to_dict()
-    keys = [("clock.fps", ""), ("clock.chunk_frames", ""), ("data.size", "size")]
-    if parts - {"codecs"}:
-        keys += [(f"window.{key}", "") for key in there["window"]] + [("denoiser.width", "")]
+    there, pictures = export.spec.to_dict(), bool(parts & {"codecs", "denoiser"})
+    keys = [("clock.fps", ""), ("clock.chunk_frames", "")] + [("data.size", "size")] * pictures
+    if parts & {"orchestrator", "denoiser"}:
+        keys += [(f"window.{key}", "") for key in there["window"] if pictures or key not in _PICTURES]
+        keys += [("denoiser.width", "")]
     if "orchestrator" in parts:
         lm = cfg.orchestrator.pretrained or export.spec.orchestrator.pretrained  # which has sizes of its own
         skipped = ("vocabulary", "width", "layers", "heads", "kv_heads", "ffn", "rope_theta") if lm else ()

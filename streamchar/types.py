@@ -94,7 +94,7 @@ class Latents:
 class ChunkBatch:
     """Training items: conditions, clean target and the pointer's target.
 
-    audio_weight (B, Ta): 1 for owned latents, in the orchestrator's training more for those of rare words; 0 for surplus
+    audio_weight (B, Ta): 1 for owned latents, more for those of rare words where the orchestrator learns; 0 for surplus
     ones (in every loss, mean and normaliser).
     has_video (B,) bool: False for audio-only speech items (their video fields are zeros and carry no loss).
     pointer (B,) float: true end position, in units from todo's first unit.

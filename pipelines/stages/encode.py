@@ -47,11 +47,12 @@ from datamodules.shard_encoding import (
 )
 from datamodules.shards import RemoteShard, Shard, count_samples, expand_shards, split_shards
 from pipelines.config.schema import RunConfig
-from pipelines.origins import check_codecs, codec_prints, init_export
+from pipelines.origins import check_codecs, codec_kinds, codec_prints, init_export
 from pipelines.run_directory import RunDirectory
 from pipelines.stored_latents import adopt
 from streamchar.clock import ChunkClock
 from streamchar.codecs.no_pictures import NoPictures
+from streamchar.codecs.protocol import AudioCodec
 from streamchar.codecs.store import Codecs, fit_codecs, load_codec, save_codec
 from streamchar.errors import CheckpointError, DataError, StreamCharError
 from streamchar.hub import Exported
@@ -166,20 +167,27 @@ def mixed_shards(cfg: RunConfig) -> tuple[dict[str, list[Shard]], dict[Shard, st
 def _codecs(cfg: RunConfig, export: Exported | None, shards: list[Shard], folder: Path, console: Console) -> Codecs:
     """The codecs: an export's, or fitted by one process where none were made from the same settings and shards before.
     """
-    made_from = json.dumps(codec_prints(export) if export is not None else [
-        asdict(cfg.codec), cfg.data.size, cfg.data.codec_clips, asdict(cfg.clock), [identity(p)[:2] for p in shards]],
-        sort_keys=True)
+    given = codec_prints(export, codec_kinds(cfg)) if export is not None else {}
+    fitted = [asdict(cfg.codec), cfg.data.size, cfg.data.codec_clips, asdict(cfg.clock),
+              [identity(p)[:2] for p in shards]]
+    made_from = json.dumps(given if given and cfg.init_whole else [*fitted, given] if given else fitted, sort_keys=True)
     while (codecs := _fitted_before(folder, made_from, console)) is None:
         with claimed(folder, made_from) as ours:
             if ours and not _is_made_from(folder, made_from):
-                codecs = (_fit(cfg, shards, console) if export is None else
-                          Codecs(export.codec("video"), export.codec("audio")))
+                codecs = _first_codecs(cfg, export, shards, console)
                 save_codec(codecs.video, folder / "video")
                 save_codec(codecs.audio, folder / "audio")
                 write_atomic(folder / MADE_FROM, made_from.encode())
         if not ours:
             time.sleep(LOOK_AGAIN_S)
     return codecs
+
+
+def _first_codecs(cfg: RunConfig, export: Exported | None, shards: list[Shard], console: Console) -> Codecs:
+    if export is None:
+        return _fit(cfg, shards, console)
+    audio: AudioCodec = export.codec("audio")
+    return Codecs(export.codec("video") if cfg.init_whole else _fit(cfg, shards, console).video, audio)
 
 
 def _is_made_from(folder: Path, made_from: str) -> bool:

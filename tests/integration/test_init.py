@@ -215,6 +215,41 @@ def test_a_stage_takes_from_the_export_only_what_its_run_has_not_trained(root: P
     assert taken(*made(root, "dmd", "teacher.orchestrator_lr_scale=0", name="base"), "dmd") == ()
 
 
+def test_speech_alone_is_taken_from_a_character_of_other_looks(root: Path, tmp_path: Path,
+                                                              capsys: pytest.CaptureFixture[str]) -> None:
+    given = altered(root, tmp_path / "given", few_step=True, size=96)  # distilled, of other pictures: no obstacle
+    part = [f"init={given}", "init_parts=speech", "window.motion_latents=2"]
+    shards = ["data.codec_clips=2", f"data.shards={root / 'runs/base/prepare/shards'}"]
+    line = ("name=voice", f"root={root / 'runs'}", *SHORT, *part, *shards)
+    assert main(["stage=encode", *line]) == 0
+    codecs, theirs = root / "runs/voice/encode/codecs", Exported(given).codecs
+    assert load_codec(codecs / "audio").fingerprint == theirs["audio_codec"]["fingerprint"]
+    assert load_codec(codecs / "video").fingerprint != theirs["video_codec"]["fingerprint"]
+
+    wanted = {"encode": ("audio_codec",), "orchestrator": ("orchestrator",), "teacher": ("orchestrator",), "dmd": ("orchestrator",)}
+    for stage, parts in wanted.items():
+        assert taken(*made(root, stage, *part, name="voice"), stage) == parts
+    speaks, looks = of_export(root, "orchestrator"), of_export(root, "denoiser")
+    orchestrator = build_module("orchestrator", *made(root, "orchestrator", *part, name="voice"))
+    assert same(orchestrator.get_submodule("orchestrator"), speaks)
+    teacher = build_module("teacher", *made(root, "teacher", *part, name="voice"))
+    assert isinstance(teacher, TeacherModule) and same(teacher.character.orchestrator, speaks)
+    assert not same(teacher.character.denoiser, looks)
+    capsys.readouterr()
+    for stage in ("dmd", "evaluate"):  # the run's own teacher is meant, never the export
+        assert "stage=teacher" in refused(root, capsys, f"stage={stage}", *part, name="voice")
+    told = refused(root, capsys, "stage=orchestrator", f"init={root / 'model'}", "init_parts=all", name="voice")
+    assert "video: pca" in told and "audio: " not in told
+
+    assert main(["stage=orchestrator", *line]) == 0 and main(["stage=teacher", *line]) == 0
+    assert taken(*made(root, "dmd", *part, name="voice"), "dmd") == ()
+    student = build_module("dmd", *made(root, "dmd", *part, name="voice"))
+    assert isinstance(student, DmdModule) and not same(student.teacher, looks)
+    voice = parse(["stage=dmd", "name=voice", f"root={root / 'runs'}"])
+    assert "init_parts=speech" in (recall(voice) or "") and compose(voice).init_parts == "speech"
+    assert "init_parts='sound' must be" in refused(root, capsys, "stage=dmd", "init_parts=sound", name="voice")
+
+
 def test_a_run_remembers_the_export_until_told_otherwise(root: Path) -> None:
     words = ["stage=stream", "name=kept", f"root={root / 'runs'}"]
     (root / "runs/kept/dmd").mkdir(parents=True)
