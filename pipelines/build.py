@@ -106,7 +106,7 @@ def _mouth(cfg: RunConfig, codecs: Codecs, spec: ModelSpec, directory: RunDirect
 def alone(cfg: RunConfig, directory: RunDirectory, from_stage: str = "auto") -> Exported | None:
     """The export of ``init=``, where it is itself the model that is meant: nothing in the run was trained on it."""
     trained = any(directory.has(stage, "checkpoints") for stage in MODEL_STAGES)
-    return init_export(cfg) if from_stage == "auto" and not trained and cfg.init_whole else None
+    return init_export(cfg) if cfg.init and from_stage == "auto" and not trained else None
 
 
 def trained_stage(directory: RunDirectory, from_stage: str = "auto") -> str:

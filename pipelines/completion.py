@@ -81,7 +81,7 @@ def digest(run: RunDirectory, stage: str, cfg: RunConfig) -> str:
                 at = read_of_stage(at)
             values[path] = read_of_diffusion(at, stage) if path == "diffusion" else at
     values = read_of_data(values, stage)
-    if cfg.init:
+    if cfg.origin:
         from pipelines.origins import identity  # loads torch
 
         values["init"] = identity(cfg, run, stage)

@@ -26,6 +26,7 @@ def model_card(directory: RunDirectory, stage: str, role: str, character: Charac
     """Markdown of ``README.md``."""
     made = read_mark(directory, "encode") is not None and not _setting(directory, "encode", "data", "shards")
     puppets = _setting(directory, "prepare", "prepare") if made else None
+    began = _origin(spec, _setting(directory, stage, "init"), _setting(directory, stage, "init_speech"))
     parts = [
         f"# {folder}",
         "A StreamChar character: a picture, a voice and a transcript become video and sound, chunk after chunk. "
@@ -34,7 +35,7 @@ def model_card(directory: RunDirectory, stage: str, role: str, character: Charac
         "voice=voice.wav\n```\n```python\nfrom streamchar.hub import from_pretrained\n\n"
         f"character = from_pretrained(\"{folder}\")  # the path of this folder\n```",
         "## What it is\n" + _sizes(character, spec, dtype),
-        "## Of what it was made\n" + _data(puppets) + _origin(spec, _setting(directory, stage, "init")) + "\n\n"
+        "## Of what it was made\n" + _data(puppets) + began + "\n\n"
         + _training(directory, stage),
         "## What was measured\n" + _measured(directory, stage, "student" if character.few_step else "teacher"),
         "## What it cannot\n" + _limits(puppets)]
@@ -78,9 +79,10 @@ def _data(puppets: Any) -> str:
             f"Sentences: {puppets['grammar']}.")
 
 
-def _origin(spec: ModelSpec, init: str | None) -> str:
+def _origin(spec: ModelSpec, init: str | None, speech: str | None) -> str:
     """Whose weights it began from, whose licences then hold too."""
-    began = {"denoiser": spec.denoiser.pretrained, "orchestrator": spec.orchestrator.pretrained, "training": init}
+    began = {"denoiser": spec.denoiser.pretrained, "orchestrator": spec.orchestrator.pretrained, "training": init,
+             "training of its speech": None if init else speech}
     return "".join(f"\n\nThe {part} began from the weights of `{Path(folder).name}`: that model's licence holds too."
                    for part, folder in began.items() if folder)
 

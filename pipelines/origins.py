@@ -36,34 +36,28 @@ _PICTURES = ("sink_latents", "motion_latents", "past_audio_s")
 
 
 def init_export(cfg: RunConfig) -> Exported | None:
-    """The exported character of ``init=``.
+    """The exported character of ``init=``, or else of ``init_speech=``.
 
     Raises:
         InputError: where it is none.
     """
-    return Exported(model_folder(cfg.init, "init")) if cfg.init else None
+    return Exported(model_folder(cfg.origin, "init" if cfg.init else "init_speech")) if cfg.origin else None
 
 
 def taken(cfg: RunConfig, directory: RunDirectory, stage: str) -> tuple[str, ...]:
     """What ``stage`` takes from the export: some of ``codecs`` or ``audio_codec``, ``orchestrator``, ``denoiser``."""
-    if cfg.init and not cfg.init_whole:
-        spoken = {"codecs": "audio_codec", "orchestrator": "orchestrator"}
-        return tuple(spoken[part] for part in _taken(cfg, directory, stage) if part in spoken)
-    return _taken(cfg, directory, stage)
-
-
-def _taken(cfg: RunConfig, directory: RunDirectory, stage: str) -> tuple[str, ...]:
-    """The same where ``init`` stands for a whole character."""
-
     def own(earlier: str) -> bool:  # stage=all: has trained, or will have
         return directory.has(earlier, "checkpoints") or (cfg.stage == "all" and earlier in cfg.chain)
 
-    if not cfg.init:
+    if not cfg.origin:
         return ()
     if stage == "encode":
-        return () if cfg.data.latents else ("codecs",)
+        return () if cfg.data.latents else ("codecs",) if cfg.init else ("audio_codec",)
     if stage == "orchestrator":
         return ("orchestrator",)
+    if not cfg.init:  # a chain may do without an orchestrator stage
+        lacks = "orchestrator" not in cfg.chain and not directory.has("orchestrator", "checkpoints")
+        return ("orchestrator",) if lacks and stage in ("teacher", *_BUILT_ON) else ()
     if stage == "teacher":
         return ("denoiser",) if own("orchestrator") else ("orchestrator", "denoiser")
     if stage not in _BUILT_ON:
@@ -84,13 +78,14 @@ def identity(cfg: RunConfig, directory: RunDirectory, stage: str) -> str | None:
     parts, export = taken(cfg, directory, stage), init_export(cfg)
     if not parts or export is None:
         return None
-    codecs_alone = not {"orchestrator", "denoiser"} & {*parts}
-    return _hash(codec_prints(export, codec_kinds(cfg))) if codecs_alone else export.digest()
+    if parts in (("codecs",), ("audio_codec",)):
+        return _hash(codec_prints(export, codec_kinds(cfg)))
+    return export.digest() if cfg.init else _hash(["speech", export.digest()])
 
 
 def codec_kinds(cfg: RunConfig) -> tuple[str, ...]:
     """Which of the export's codecs the run has."""
-    return ("video", "audio") if cfg.init_whole else ("audio",)
+    return ("video", "audio") if cfg.init else ("audio",)
 
 
 def codec_prints(export: Exported, kinds: tuple[str, ...] = ("video", "audio")) -> dict[str, str]:
@@ -161,13 +156,14 @@ def check_init(cfg: RunConfig, directory: RunDirectory) -> None:
     export = init_export(cfg) if parts else None
     if export is None:
         if cfg.stage in TRAINING:
-            log.info("init=%s is not read: stage=%s goes on from models of this run", cfg.init, cfg.stage)
+            log.info("%s is not read: stage=%s goes on from models of this run", _given(cfg), cfg.stage)
         return
     judged = stages == ["evaluate"]  # as it is, distilled or not
     found = [] if "denoiser" not in parts else ([] if judged else _distilled(cfg, export)) + _null(cfg, export, stages)
+    found += _untold(cfg, export) if parts == {"orchestrator"} and "orchestrator" not in stages else []
     found += misfits(cfg, export, parts)
     if found:
-        raise InputError(f"init={cfg.init} does not fit this run:\n  " + "\n  ".join(found))
+        raise InputError(f"{_given(cfg)} does not fit this run:\n  " + "\n  ".join(found))
     if "encode" not in stages:
         check_codecs(cfg, export, directory)
 
@@ -179,8 +175,8 @@ def check_codecs(cfg: RunConfig, export: Exported, directory: RunDirectory) -> N
         InputError: naming both.
     """
     if found := codec_differences(export, directory, codec_kinds(cfg)):
-        raise InputError(f"init={cfg.init} has other codecs than the latents of this run: {'; '.join(found)}. Encode "
-                         f"with the export's: stage=encode init={cfg.init} (under another name= where these latents "
+        raise InputError(f"{_given(cfg)} has other codecs than the latents of this run: {'; '.join(found)}. Encode "
+                         f"with the export's: stage=encode {_given(cfg)} (under another name= where these latents "
                          "are still needed), or give data.latents= of a run that has them")
 
 
@@ -194,6 +190,10 @@ def codec_differences(export: Exported, directory: RunDirectory, kinds: tuple[st
             found.append(f"{kind}: {export.codecs[f'{kind}_codec']['kind']} {wanted[:12]} in the export, {own['kind']} "
                          f"{str(own['fingerprint'])[:12]} here ({folder / kind})")
     return found
+
+
+def _given(cfg: RunConfig) -> str:
+    return f"init={cfg.init}" if cfg.init else f"init_speech={cfg.init_speech}"
 
 
 def _filled(model: Any, export: Exported, part: str) -> Any:
@@ -221,18 +221,26 @@ def _null(cfg: RunConfig, export: Exported, stages: list[str]) -> list[str]:
     guided = here.guidance_video != 1.0 or here.guidance_audio != 1.0
     if "teacher" in stages:
         return []
-    if here.few_step_guidance != 1.0 and not there.needs_untold and not export.few_step:
-        return [f"diffusion.few_step_guidance={here.few_step_guidance:g} leads away from c_a without text, which the "
-                "export never learnt (its guidance_null is condition): set diffusion.few_step_guidance=1"]
+    if not export.few_step and (untold := _untold(cfg, export)):
+        return untold
     if not guided or here.guidance_null == there.guidance_null:
         return []
     return [f"diffusion.guidance_null={there.guidance_null} in the export, {here.guidance_null} here: it was trained "
             "for the former"]
 
 
+def _untold(cfg: RunConfig, export: Exported) -> list[str]:
+    """Guidance away from what an orchestrator makes of no text, where it never had none."""
+    weight = cfg.diffusion.few_step_guidance
+    if weight == 1.0 or export.spec.diffusion.needs_untold:
+        return []
+    return [f"diffusion.few_step_guidance={weight:g} leads away from c_a without text, which the export never learnt "
+            "(its guidance_null is condition): set diffusion.few_step_guidance=1"]
+
+
 def misfits(cfg: RunConfig, export: Exported, parts: set[str]) -> list[str]:
     """Settings of the run that the export's models do not have."""
-    there, pictures = export.spec.to_dict(), bool(parts & {"codecs", "denoiser"})
+    there, pictures = export.spec.to_dict(), bool(cfg.init or parts & {"codecs", "denoiser"})
     keys = [("clock.fps", ""), ("clock.chunk_frames", "")] + [("data.size", "size")] * pictures
     if parts & {"orchestrator", "denoiser"}:
         keys += [(f"window.{key}", "") for key in there["window"] if pictures or key not in _PICTURES]

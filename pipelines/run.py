@@ -95,7 +95,7 @@ def _main(argv: list[str]) -> None:
             console.print(told, soft_wrap=True)
     elif cfg.stage == "all":
         check_alone(cfg)
-        if cfg.init:
+        if cfg.origin:
             from pipelines.origins import check_init  # loads torch
 
             check_init(cfg, RunDirectory.of(cfg))
@@ -196,7 +196,7 @@ def check_inputs(cfg: RunConfig, directory: RunDirectory) -> None:
         model_folder(cfg.stream.model)
         return
     parts: tuple[str, ...] = ()
-    if cfg.init:
+    if cfg.origin:
         from pipelines.origins import check_init, taken  # loads torch
 
         check_init(cfg, directory)
@@ -215,7 +215,7 @@ def check_inputs(cfg: RunConfig, directory: RunDirectory) -> None:
     if cfg.stage in ("evaluate", "stream", "export"):
         options: EvaluateConfig | StreamConfig | ExportConfig = getattr(cfg, cfg.stage)
         asked = options.from_stage
-        given = cfg.stage == "evaluate" and cfg.init_whole  # judged itself, where the run has trained nothing on it
+        given = cfg.stage == "evaluate" and cfg.init  # judged itself, where the run has trained nothing on it
         trained = given or any(directory.has(s, "checkpoints") for s in ("rollout", "dmd", "teacher"))
         if asked in TRAINING or not trained:
             directory.input(asked if asked in TRAINING else "teacher", "checkpoints")

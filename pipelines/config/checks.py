@@ -33,14 +33,14 @@ def _files(cfg: RunConfig) -> list[str]:
     if cfg.stage == "report":
         return [] if cfg.report.names() else ["stage=report needs runs=NAME,NAME, names of runs in root"]
     folder = cfg.orchestrator.pretrained
-    if cfg.orchestrator.tokenizer == "pretrained" and not folder and not cfg.init:
+    if cfg.orchestrator.tokenizer == "pretrained" and not folder and not cfg.origin:
         found.append("orchestrator.tokenizer=pretrained needs orchestrator.pretrained=FOLDER, a Qwen2-family model")
     makes = cfg.stage == "prepare" or (cfg.stage == "all" and "prepare" in cfg.chain and cfg.data.shards is None)
     if makes and cfg.prepare.recipe != "puppet" and not cfg.intake.input:
         found.append(f"recipe={cfg.prepare.recipe} needs input=DIR, the folder of the recordings")
     if cfg.stage == "prepare" and cfg.prepare.recipe == "puppet" and cfg.intake.input:
         found.append(f"input={cfg.intake.input} is read with recipe=videos, grid or speech; the puppet is drawn")
-    if cfg.init_whole and cfg.denoiser.pretrained:
+    if cfg.init and cfg.denoiser.pretrained:
         found.append(f"init={cfg.init} and denoiser.pretrained={cfg.denoiser.pretrained} both give the denoiser's "
                      "first weights: leave one out (denoiser.pretrained=null)")
     if folder and not (Path(folder) / "config.json").is_file():
@@ -84,8 +84,6 @@ def _run(cfg: RunConfig) -> list[str]:
     if cfg.stream.model and (cfg.stream.from_stage != "auto" or cfg.stream.role != "ema"):
         found.append("model= names an exported character, whose weights were chosen at its export: leave from= and "
                      "stream.role= out")
-    if cfg.init_parts not in ("all", "speech"):
-        found.append(f"init_parts={cfg.init_parts!r} must be 'all' or 'speech'")
     known = (*STAGES, *COMMANDS)
     if cfg.stage and cfg.stage not in known:
         found.append(f"unknown stage={cfg.stage}{nearest(cfg.stage, known) or '; there are ' + ' '.join(known)}")
@@ -163,8 +161,7 @@ def _roles(cfg: RunConfig) -> list[str]:
         if cfg.student.resized(cfg.denoiser) or cfg.student.weights:
             found.append(f"stages.{stage}.roles=lora lays adapters on the teacher's own weights, but student.* asks "
                          f"for another student: use stages.{stage}.roles=full, or leave student.* out")
-    goes_on = stages.rollout.roles == "lora" and "dmd" in cfg.chain and not cfg.init_whole
-    if goes_on and cfg.stage in ("rollout", "all", ""):
+    if stages.rollout.roles == "lora" and "dmd" in cfg.chain and not cfg.init and cfg.stage in ("rollout", "all", ""):
         if stages.dmd.roles != "lora":
             found.append("stages.rollout.roles=lora goes on with the adapters of dmd, but stages.dmd.roles=full: give "
                          "both the same")

@@ -16,7 +16,7 @@ PATH_KEYS = (
     "intake.vad", "intake.asr", "intake.aligner", "student.weights",
 )
 """Keys whose text names a file or folder."""
-NAMES = ("init",)
+NAMES = ("init", "init_speech")
 """Keys whose text is a folder, where there is one, or a name."""
 _NOT_PATHS = ("none", "auto", "pipe:")
 

@@ -10,16 +10,14 @@ from pipelines.config.places import CHECKOUT
 
 
 def recall(line: CommandLine) -> str | None:
-    """Set ``preset`` (where a name is given) and ``init`` with its parts from the run's latest ``config.yaml``, if they
-    are not given.
+    """Set ``preset`` (where a name is given) and ``init`` from the run's latest ``config.yaml``, if they are not given.
 
     Returns:
         One line that says so, or None.
     """
     given = line.overrides
     name = given.get("name") or given.get("preset") or "demo"
-    wanted = [key for key in ("preset", "init", "init_parts")
-              if key not in given and (key != "preset" or "name" in given)]
+    wanted = [key for key in ("preset", "init") if key not in given and (key == "init" or "name" in given)]
     root = Path(line.overrides["root"]) if "root" in line.overrides else CHECKOUT / "runs"
     configs = sorted((root / name).glob("*/config.yaml"), key=lambda path: path.stat().st_mtime)
     saved = read_yaml(configs[-1], []) if configs else None

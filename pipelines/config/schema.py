@@ -158,9 +158,9 @@ class RunConfig:
     teacher begin as it; dmd and rollout distil it (undistilled, then) where the run has no teacher, and rollout goes on
     from the run's dmd where there is one; encode takes its codecs. stage=all: every stage of chain= runs. The run
     remembers it; init=null forgets it."""
-    init_parts: str = "all"
-    """What ``init`` stands for: ``all``, or ``speech``: its sound codec and its orchestrator alone. Pictures are then
-    the run's own: its video codec is fitted, its teacher begins afresh."""
+    init_speech: str | None = None
+    """An exported character of which a run takes over how it speaks, not how it looks: encode its sound codec,
+    orchestrator its orchestrator; the video codec is fitted, the teacher begins afresh. Not read beside ``init``."""
     debug: str | None = None
     """A file of conf/debug/ laid over the preset: fast."""
     chain: list[str] = field(default_factory=lambda: [s for s in STAGES if s not in ("export", "inspect")])
@@ -203,6 +203,6 @@ class RunConfig:
     """The page that compares runs."""
 
     @property
-    def init_whole(self) -> bool:
-        """Whether ``init`` is given and stands for a whole character."""
-        return bool(self.init) and self.init_parts == "all"
+    def origin(self) -> str | None:
+        """The exported character that the run begins from, or from whose speech."""
+        return self.init or self.init_speech

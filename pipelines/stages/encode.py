@@ -170,24 +170,19 @@ def _codecs(cfg: RunConfig, export: Exported | None, shards: list[Shard], folder
     given = codec_prints(export, codec_kinds(cfg)) if export is not None else {}
     fitted = [asdict(cfg.codec), cfg.data.size, cfg.data.codec_clips, asdict(cfg.clock),
               [identity(p)[:2] for p in shards]]
-    made_from = json.dumps(given if given and cfg.init_whole else [*fitted, given] if given else fitted, sort_keys=True)
+    made_from = json.dumps(given if cfg.init else [*fitted, given] if given else fitted, sort_keys=True)
     while (codecs := _fitted_before(folder, made_from, console)) is None:
         with claimed(folder, made_from) as ours:
             if ours and not _is_made_from(folder, made_from):
-                codecs = _first_codecs(cfg, export, shards, console)
+                audio: AudioCodec | None = export.codec("audio") if export is not None else None
+                codecs = (Codecs(export.codec("video"), audio) if export is not None and audio is not None and cfg.init
+                          else _fit(cfg, shards, console, audio))
                 save_codec(codecs.video, folder / "video")
                 save_codec(codecs.audio, folder / "audio")
                 write_atomic(folder / MADE_FROM, made_from.encode())
         if not ours:
             time.sleep(LOOK_AGAIN_S)
     return codecs
-
-
-def _first_codecs(cfg: RunConfig, export: Exported | None, shards: list[Shard], console: Console) -> Codecs:
-    if export is None:
-        return _fit(cfg, shards, console)
-    audio: AudioCodec = export.codec("audio")
-    return Codecs(export.codec("video") if cfg.init_whole else _fit(cfg, shards, console).video, audio)
 
 
 def _is_made_from(folder: Path, made_from: str) -> bool:
@@ -206,16 +201,18 @@ def _fitted_before(folder: Path, made_from: str, console: Console) -> Codecs | N
         return None
 
 
-def _fit(cfg: RunConfig, shards: list[Shard], console: Console) -> Codecs:
+def _fit(cfg: RunConfig, shards: list[Shard], console: Console, audio: AudioCodec | None) -> Codecs:
+    """Both codecs, or ``audio`` and the one that fits the pictures."""
     with console.status("fitting codecs"):
         sample = list(_sample(cfg, shards))
         if cfg.codec.video.kind != "none" and all(frames is None for frames, _ in sample):
             raise DataError(f"none of {len(sample)} sampled clips has pictures to fit the video codec on: give paired "
                             "clips as data.shards and these as data.speech_shards, or train the orchestrator on sound "
                             "alone with codec.video.kind=none")
-        codecs = fit_codecs(cfg.codec, sample)
+        codecs = fit_codecs(cfg.codec, sample, audio)
     console.print(f"codecs on {len(sample)} clips: video {codecs.video.fingerprint[:12]} "
-                  f"({codecs.video.channels} channels), audio {codecs.audio.fingerprint[:12]} "
+                  f"({codecs.video.channels} channels), audio{' of the export' if audio is not None else ''} "
+                  f"{codecs.audio.fingerprint[:12]} "
                   f"({codecs.audio.channels} channels, {codecs.audio.latent_rate:g} Hz)")
     return codecs
 

@@ -61,18 +61,21 @@ def build_codec(cfg: VideoCodecConfig | AudioCodecConfig) -> Any:
     return codec
 
 
-def fit_codecs(cfg: CodecConfig, clips: Iterable[tuple[Tensor | None, Tensor | None]]) -> Codecs:
+def fit_codecs(cfg: CodecConfig, clips: Iterable[tuple[Tensor | None, Tensor | None]],
+               audio: AudioCodec | None = None) -> Codecs:
     """Build both codecs and fit what needs fitting on a modest sample of clips (some 16 to 64).
 
     Args:
         cfg: which codecs.
         clips: pairs of frames (F, 3, H, W) uint8 or float in [0, 1], or None, and wave (S,) at 16 kHz, or None. All
             are held in memory at once.
+        audio: a sound codec that is there already, in place of one that is fitted.
 
     Raises:
         InputError: no clips with pictures or none with sound, values that do not fit.
     """
-    video, audio = build_codec(cfg.video), build_codec(cfg.audio)
+    video = build_codec(cfg.video)
+    sound: Any = audio if audio is not None else build_codec(cfg.audio)
     frames: list[Tensor] = []
     waves: list[Tensor] = []
     for pictures, wave in clips:
@@ -81,8 +84,9 @@ def fit_codecs(cfg: CodecConfig, clips: Iterable[tuple[Tensor | None, Tensor | N
         if wave is not None:
             waves.append(wave)
     video.fit(frames)
-    audio.fit(waves)
-    return Codecs(video, audio)
+    if audio is None:
+        sound.fit(waves)
+    return Codecs(video, sound)
 
 
 def codec_state(codec: Any) -> tuple[dict[str, Any], dict[str, Tensor]]:

@@ -23,7 +23,7 @@ from pipelines.config.grammar import parse
 from pipelines.config.recall import recall
 from pipelines.config.schema import RunConfig
 from pipelines.evaluating.short import speakers_of
-from pipelines.origins import taken
+from pipelines.origins import init_export, misfits, taken
 from pipelines.resume import settings
 from pipelines.run import check_inputs, main
 from pipelines.run_directory import RunDirectory
@@ -218,7 +218,7 @@ def test_a_stage_takes_from_the_export_only_what_its_run_has_not_trained(root: P
 def test_speech_alone_is_taken_from_a_character_of_other_looks(root: Path, tmp_path: Path,
                                                               capsys: pytest.CaptureFixture[str]) -> None:
     given = altered(root, tmp_path / "given", few_step=True, size=96)  # distilled, of other pictures: no obstacle
-    part = [f"init={given}", "init_parts=speech", "window.motion_latents=2"]
+    part = ["init=null", f"init_speech={given}", "window.motion_latents=2"]
     shards = ["data.codec_clips=2", f"data.shards={root / 'runs/base/prepare/shards'}"]
     line = ("name=voice", f"root={root / 'runs'}", *SHORT, *part, *shards)
     assert main(["stage=encode", *line]) == 0
@@ -226,28 +226,38 @@ def test_speech_alone_is_taken_from_a_character_of_other_looks(root: Path, tmp_p
     assert load_codec(codecs / "audio").fingerprint == theirs["audio_codec"]["fingerprint"]
     assert load_codec(codecs / "video").fingerprint != theirs["video_codec"]["fingerprint"]
 
-    wanted = {"encode": ("audio_codec",), "orchestrator": ("orchestrator",), "teacher": ("orchestrator",), "dmd": ("orchestrator",)}
+    wanted: dict[str, tuple[str, ...]] = {"encode": ("audio_codec",), "orchestrator": ("orchestrator",), "teacher": (),
+                                          "dmd": (), "stream": ()}
     for stage, parts in wanted.items():
         assert taken(*made(root, stage, *part, name="voice"), stage) == parts
     speaks, looks = of_export(root, "orchestrator"), of_export(root, "denoiser")
     orchestrator = build_module("orchestrator", *made(root, "orchestrator", *part, name="voice"))
     assert same(orchestrator.get_submodule("orchestrator"), speaks)
-    teacher = build_module("teacher", *made(root, "teacher", *part, name="voice"))
-    assert isinstance(teacher, TeacherModule) and same(teacher.character.orchestrator, speaks)
-    assert not same(teacher.character.denoiser, looks)
-    capsys.readouterr()
     for stage in ("dmd", "evaluate"):  # the run's own teacher is meant, never the export
         assert "stage=teacher" in refused(root, capsys, f"stage={stage}", *part, name="voice")
-    told = refused(root, capsys, "stage=orchestrator", f"init={root / 'model'}", "init_parts=all", name="voice")
+    assert "stage=orchestrator" in refused(root, capsys, "stage=teacher", *part, name="voice")
+    told = refused(root, capsys, "stage=orchestrator", *part, "window.max_todo=7", "orchestrator.ffn=32", name="voice")
+    for said in (f"init_speech={given} does not fit", "set window.max_todo=6", "orchestrator.ffn="):
+        assert said in told
+    told = refused(root, capsys, "stage=orchestrator", f"init={root / 'model'}", name="voice")
     assert "video: pca" in told and "audio: " not in told
 
+    fresh = build_module("teacher", *made(root, "teacher", *part, "chain=[encode,teacher]", name="voice"))
+    assert isinstance(fresh, TeacherModule) and same(fresh.character.orchestrator, speaks)  # a chain without that stage
+    assert not same(fresh.character.denoiser, looks)
     assert main(["stage=orchestrator", *line]) == 0 and main(["stage=teacher", *line]) == 0
-    assert taken(*made(root, "dmd", *part, name="voice"), "dmd") == ()
     student = build_module("dmd", *made(root, "dmd", *part, name="voice"))
     assert isinstance(student, DmdModule) and not same(student.teacher, looks)
-    voice = parse(["stage=dmd", "name=voice", f"root={root / 'runs'}"])
-    assert "init_parts=speech" in (recall(voice) or "") and compose(voice).init_parts == "speech"
-    assert "init_parts='sound' must be" in refused(root, capsys, "stage=dmd", "init_parts=sound", name="voice")
+    assert main(["stage=export", f"out={tmp_path / 'own'}", *line]) == 0
+    assert "training of its speech began from the weights of `given`" in (tmp_path / "own/README.md").read_text()
+
+
+def test_the_shipped_puppet_fits_the_preset_that_begins_from_it() -> None:
+    line = ["preset=grid", "stage=all", "data.shards=clips"]
+    cfg = compose(parse(line))
+    export = init_export(cfg)
+    assert export is not None and misfits(cfg, export, {"audio_codec", "orchestrator"}) == []
+    assert compose(parse([*line, f"init={export.folder}"])).origin == str(export.folder)
 
 
 def test_a_run_remembers_the_export_until_told_otherwise(root: Path) -> None:
