@@ -4,26 +4,25 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pipelines.config.places import CHECKOUT
+from pipelines.config.places import SHIPPED, ships
 from streamchar.errors import InputError
 from streamchar.hub.pretrained import PROMPT
-
-SHIPPED = CHECKOUT / "pretrained"
 
 
 def model_folder(given: str, key: str = "model") -> Path:
     """The folder of an exported character.
 
     Args:
-        given: a folder, or the name of one in ``pretrained/``.
+        given: the name of one in ``pretrained/``, which means that one wherever it is given, or a folder (``./NAME``
+            where one that ships has its name).
         key: the setting that gave it.
 
     Raises:
         InputError: if there is no such model.
     """
-    for folder in (Path(given).expanduser(), SHIPPED / given):
-        if (folder / "config.json").is_file():
-            return folder.absolute()
+    folder = SHIPPED / given if ships(given) else Path(given).expanduser()
+    if (folder / "config.json").is_file():
+        return folder.absolute()
     names = sorted(p.parent.name for p in SHIPPED.glob("*/config.json"))
     raise InputError(f"{key}={given}: neither a folder with config.json (stage=export out=DIR makes one) nor one of "
                      f"those that ship: {', '.join(names) or 'none'}")

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.config.fields import lookup
-from pipelines.config.places import CHECKOUT
+from pipelines.config.places import CHECKOUT, ships
 from pipelines.config.schema import RunConfig
 
 PATH_KEYS = (
@@ -17,7 +17,7 @@ PATH_KEYS = (
 )
 """Keys whose text names a file or folder."""
 NAMES = ("init", "init_speech")
-"""Keys whose text is a folder, where there is one, or a name."""
+"""Keys whose text is the name of a character that ships, or a folder."""
 _NOT_PATHS = ("none", "auto", "pipe:")
 
 
@@ -31,8 +31,9 @@ def anchor_paths(cfg: RunConfig, from_here: set[str]) -> None:
         for part in parents:
             group = getattr(group, part)
         base = Path.cwd() if key in from_here else CHECKOUT
-        anchored = _anchored(getattr(group, last), base)
-        if key not in NAMES or (anchored and Path(anchored).exists()):
+        given = getattr(group, last)
+        anchored = _anchored(given, base)
+        if key not in NAMES or (given and not ships(given) and Path(anchored).exists()):
             setattr(group, last, anchored)
 
 

@@ -17,7 +17,7 @@ MOST_DIGITS = 48
 
 
 def origins(runs: list[RunFound]) -> Table:
-    """Code, machine, versions and dates of each run; several values where its stages differ."""
+    """Preset, export begun from, code, machine, versions and dates of each run; several values where stages differ."""
     facts: list[tuple[str, Callable[[dict[str, Any]], str]]] = [
         ("code", _code), ("machine", _machine), ("python", lambda p: str(p.get("python", ""))),
         ("all versions (lock)", lambda p: str(p.get("lock_sha256") or "")[:10])]
@@ -25,8 +25,11 @@ def origins(runs: list[RunFound]) -> Table:
              for name, fact in facts]
     dates = [_dates([str(found.provenance.get("date", "")) for found in run.stages.values()]) for run in runs]
     table.append(("made (UTC)", dates))
-    return [("preset", [_distinct([str(f.config.get("preset", "")) for f in run.stages.values()]) for run in runs]),
-            *table, *_packages(runs)]
+    given: list[tuple[str, Callable[[dict[str, Any]], str]]] = [
+        ("preset", lambda config: str(config.get("preset") or "")), ("begins from", _export)]
+    asked = [(name, [_distinct([fact(found.config) for found in run.stages.values()]) for run in runs])
+             for name, fact in given]
+    return [*asked, *table, *_packages(runs)]
 
 
 def progress(runs: list[RunFound]) -> Table:
@@ -78,6 +81,11 @@ def _packages(runs: list[RunFound]) -> Table:
 def _dates(dates: list[str]) -> str:
     days = sorted(date[:16].replace("T", " ") for date in dates if date)
     return " to ".join(dict.fromkeys((days[0], days[-1]))) if days else NONE
+
+
+def _export(config: dict[str, Any]) -> str:
+    """The setting that names an exported character, of which ``init=`` takes precedence."""
+    return next((f"{key}={config[key]}" for key in ("init", "init_speech") if config.get(key)), "")
 
 
 def _code(provenance: dict[str, Any]) -> str:

@@ -46,15 +46,15 @@ from datamodules.shard_encoding import (
     identity,
 )
 from datamodules.shards import RemoteShard, Shard, count_samples, expand_shards, split_shards
-from pipelines.config.schema import RunConfig
-from pipelines.origins import check_codecs, codec_kinds, codec_prints, init_export
+from pipelines.config.schema import TRAINING, RunConfig
+from pipelines.origins import check_codecs, codec_differences, codec_kinds, codec_prints, init_export
 from pipelines.run_directory import RunDirectory
 from pipelines.stored_latents import adopt
 from streamchar.clock import ChunkClock
 from streamchar.codecs.no_pictures import NoPictures
 from streamchar.codecs.protocol import AudioCodec
 from streamchar.codecs.store import Codecs, fit_codecs, load_codec, save_codec
-from streamchar.errors import CheckpointError, DataError, StreamCharError
+from streamchar.errors import CheckpointError, DataError, InputError, StreamCharError
 from streamchar.hub import Exported
 
 MADE_FROM = "made_from.json"
@@ -171,6 +171,7 @@ def _codecs(cfg: RunConfig, export: Exported | None, shards: list[Shard], folder
     fitted = [asdict(cfg.codec), cfg.data.size, cfg.data.codec_clips, asdict(cfg.clock),
               [identity(p)[:2] for p in shards]]
     made_from = json.dumps(given if cfg.init else [*fitted, given] if given else fitted, sort_keys=True)
+    _keep_trained_on(cfg, export, folder, made_from)
     while (codecs := _fitted_before(folder, made_from, console)) is None:
         with claimed(folder, made_from) as ours:
             if ours and not _is_made_from(folder, made_from):
@@ -183,6 +184,19 @@ def _codecs(cfg: RunConfig, export: Exported | None, shards: list[Shard], folder
         if not ours:
             time.sleep(LOOK_AGAIN_S)
     return codecs
+
+
+def _keep_trained_on(cfg: RunConfig, export: Exported | None, folder: Path, made_from: str) -> None:
+    """Refuse to replace codecs in whose latents this run's models have learnt: no later stage could go on from them."""
+    directory = RunDirectory.of(cfg)
+    trained = [stage for stage in TRAINING if directory.has(stage, "checkpoints")]
+    if not trained or not (folder / MADE_FROM).exists() or _is_made_from(folder, made_from):
+        return
+    if export is None or not cfg.init or codec_differences(export, directory):
+        raise InputError(f"{folder} holds the codecs that {', '.join(trained)} of the run {cfg.name!r} learnt with, "
+                         "made from other settings or shards than those given; new ones would make these models "
+                         "useless: give the former settings and shards, or another name=, or remove "
+                         f"{directory.path} first")
 
 
 def _is_made_from(folder: Path, made_from: str) -> bool:

@@ -20,6 +20,7 @@ from pipelines.build import build_module, load_character
 from pipelines.completion import digest
 from pipelines.config.compose import compose, to_yaml
 from pipelines.config.grammar import parse
+from pipelines.config.places import SHIPPED
 from pipelines.config.recall import recall
 from pipelines.config.schema import RunConfig
 from pipelines.evaluating.short import speakers_of
@@ -27,6 +28,7 @@ from pipelines.origins import init_export, misfits, taken
 from pipelines.resume import settings
 from pipelines.run import check_inputs, main
 from pipelines.run_directory import RunDirectory
+from pipelines.shipped import model_folder
 from streamchar.codecs.store import load_codec
 from streamchar.errors import CheckpointError, InputError
 from streamchar.hub import Exported, from_pretrained
@@ -204,6 +206,15 @@ def test_other_codecs_are_refused_and_encode_takes_the_exports(root: Path, capsy
     assert load_codec(root / "runs/own/encode/codecs/video").fingerprint == wanted
 
 
+def test_codecs_that_models_have_learnt_with_are_kept(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = load_codec(root / "runs/base/encode/codecs/video").fingerprint
+    told = refused(root, capsys, "stage=encode", "data.codec_clips=2", name="base")
+    assert "orchestrator, teacher of the run 'base' learnt with" in told and "another name=" in told
+    assert load_codec(root / "runs/base/encode/codecs/video").fingerprint == before
+    assert main(["stage=encode", "name=base", f"root={root / 'runs'}", *SHORT, f"init={root / 'model'}"]) == 0
+    assert load_codec(root / "runs/base/encode/codecs/video").fingerprint == before
+
+
 def test_a_stage_takes_from_the_export_only_what_its_run_has_not_trained(root: Path) -> None:
     both = ("orchestrator", "denoiser")
     wanted = {"prepare": (), "orchestrator": both[:1], "teacher": both, "dmd": both, "rollout": both, "export": both}
@@ -258,6 +269,17 @@ def test_the_shipped_puppet_fits_the_preset_that_begins_from_it() -> None:
     export = init_export(cfg)
     assert export is not None and misfits(cfg, export, {"audio_codec", "orchestrator"}) == []
     assert compose(parse([*line, f"init={export.folder}"])).origin == str(export.folder)
+
+
+def test_a_name_is_the_shipped_character_wherever_it_is_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "puppet").mkdir()
+    (tmp_path / "puppet/config.json").write_text("{}")
+    monkeypatch.chdir(tmp_path)
+    for key in ("init", "init_speech"):
+        for given, folder in (("puppet", SHIPPED / "puppet"), ("./puppet", tmp_path / "puppet")):
+            cfg = compose(parse(["preset=tiny", f"{key}={given}"]))
+            assert cfg.origin is not None and model_folder(cfg.origin, key) == folder
+            assert model_folder(given) == folder
 
 
 def test_a_run_remembers_the_export_until_told_otherwise(root: Path) -> None:

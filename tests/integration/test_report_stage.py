@@ -55,13 +55,14 @@ def told(root: Path, *arguments: str, runs: str = "a,b") -> str:
 
 def test_two_runs_on_one_page(tmp_path: Path) -> None:
     first = fabricate(tmp_path, "a", [3.0, 2.0, 1.5])
-    second = fabricate(tmp_path, "b", [3.0, 2.5], "teacher.optimizer.lr=0.005")
+    second = fabricate(tmp_path, "b", [3.0, 2.5], "teacher.optimizer.lr=0.005", "init_speech=puppet")
     evaluate(first, 41.0)
     evaluate(second, 17.0)
     page = told(tmp_path)
     assert "Runs a, b" in page and "complete (1 min 15 s), 3 of 4 steps" in page and "2 of 4 steps" in page
     assert re.search(r"<td>stages.teacher.optimizer.lr</td><td>[\d.]+</td><td>0.005</td><td>teacher</td>", page)
     assert page.count("stages.teacher") == 1  # nothing else differs
+    assert re.search(r"begins from</t[hd]><td>\u2013</td><td>init_speech=puppet</td>", page)
     assert "41.0 %" in page and "17.0 %" in page and "word &lt;errors&gt;" in page and "few clips" in page
     assert page.count("9.0 %") == 1 and "equal in 2 runs" in page  # the same recordings
     assert "<h3>train/loss</h3>" in page and "a 1.5<" in page and "b 2.5<" in page and "student: drift" in page

@@ -10,8 +10,7 @@ from copy import deepcopy
 import pytest
 import torch
 
-from pipelines.config.places import CHECKOUT
-from pipelines.shipped import SHIPPED
+from pipelines.config.places import CHECKOUT, SHIPPED
 from streamchar.evaluation.recogniser import PocketsphinxGrid
 from streamchar.evaluation.words import other_texts_score, score_words
 from streamchar.hub import from_pretrained
