@@ -35,6 +35,7 @@ from pipelines.free_memory import check_memory
 from pipelines.run_directory import RunDirectory
 from streamchar.clock import ChunkClock
 from streamchar.errors import InputError
+from streamchar.evaluation.bigram import in_rows
 from streamchar.evaluation.config import EvaluateConfig
 from streamchar.evaluation.open_loop import OpenLoopOrchestrator, units_at_rate
 from streamchar.evaluation.report import TITLES, ClipRow, Report
@@ -119,9 +120,9 @@ def long_protocol(cfg: RunConfig, directory: RunDirectory, bar: Progress) -> Rep
     long_word_rows(report, found, main.column, options.stream_s, gauge)
     long_picture_rows(report, found.figures)
     report.notes.append("Each stream's three forms share prompt, transcript and noise. Words are heard by a bigram of "
-                        "the run's texts, so that repeats and insertions show. Real clips and the codec floor: "
-                        "held-out clips one after another, heard and scored as streams, with the true times of their "
-                        "words.")
+                        "the run's texts in a row, so that repeats and insertions show. Real clips and the codec "
+                        "floor: held-out clips one after another, heard and scored as streams, with the true times of "
+                        "their words.")
     return report
 
 
@@ -138,8 +139,8 @@ def _prepare(cfg: RunConfig, directory: RunDirectory, character: Character) -> t
 
     clips = [show(i) for i in range(min(options.streams, len(chosen)))]
     known = [c.record.text for c in train.clips]
-    recogniser = (bigram_of([c.record.text for c in train.clips if c.record.recorded],
-                            [c.record.text for c in chosen.clips]) if options.words else None)
+    recogniser = (bigram_of(in_rows([c.record.text for c in train.clips if c.record.recorded]),
+                            in_rows([c.record.text for c in chosen.clips])) if options.words else None)
     gauge = Gauge(clock, words_per_chunk(train, clock), options.windows, options.max_lag, recogniser,
                   choose_mouth(options, train, clips, video))
     return Material(chosen, show, clips, known), gauge

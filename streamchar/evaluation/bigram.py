@@ -6,6 +6,10 @@ from collections import Counter
 from collections.abc import Sequence
 from math import log10
 
+import numpy as np
+
+ROW, ORDERS = 10, 4
+"""Sentences that are said in a row, and in how many drawn orders."""
 DISCOUNT = 0.5
 BEGIN, END = "<s>", "</s>"
 
@@ -35,6 +39,20 @@ def bigram_arpa(sentences: Sequence[Sequence[str]]) -> str:
     for (first, second), n in sorted(pairs.items()):
         lines.append(f"{log10((n - DISCOUNT) / starts[first]):.4f} {first} {second}")
     return "\n".join([*lines, "", "\\end\\", ""])
+
+
+def in_rows(sentences: Sequence[str]) -> list[str]:
+    """The language of a long stream: the sentences one after another, ``ROW`` at a time, in ``ORDERS`` drawn orders.
+
+    Of sentences that stand alone a model learns that nothing follows their last words, and where something does, those
+    are the words that a recogniser leaves out. Deterministic.
+    """
+    drawn = np.random.default_rng(0)
+    rows = []
+    for _ in range(ORDERS):
+        order = [sentences[i] for i in drawn.permutation(len(sentences))]
+        rows += [" ".join(order[i:i + ROW]) for i in range(0, len(order), ROW)]
+    return rows
 
 
 def _backoff(word: str, followers: dict[str, list[str]], starts: Counter[str], chance: dict[str, float]) -> float:

@@ -3,7 +3,10 @@
 import pytest
 import torch
 
+from pipelines.evaluating.sentences import new_sentences
+from streamchar.evaluation.bigram import in_rows
 from streamchar.evaluation.recogniser import (
+    GRID_SLOTS,
     PocketsphinxAligner,
     PocketsphinxBigram,
     PocketsphinxGrid,
@@ -63,6 +66,19 @@ def test_free_sentences_by_bigram(spoken):
     recogniser = recogniser_for([*FREE, "the rain was late and nobody waited", "a window likes the brillig morning"])
     assert isinstance(recogniser, PocketsphinxBigram)
     assert score_words(FREE, heard(recogniser, [spoken[t][0] for t in FREE])).wer < 0.25
+
+
+def test_in_a_stream_unclear_last_words_of_sentences_are_not_left_out():
+    from datamodules.puppet.speech import Voice, speak
+    texts = new_sentences(60, [], 0)
+    said = " ".join(texts[:6])
+    wave = torch.cat([torch.from_numpy(speak(t.split(), Voice("en-us", 150, 50, 50), 16000).wave) for t in texts[:6]])
+    noise = torch.randn(len(wave), generator=torch.Generator().manual_seed(1)) * wave.square().mean().sqrt()
+    unclear = [wave + noise * 10 ** (-db / 20) for db in (5, 2)]
+    alone, row = (heard(PocketsphinxBigram(language), unclear) for language in (texts, in_rows(texts)))
+    assert score_words([said] * 2, row).wer < score_words([said] * 2, alone).wer - 0.05
+    last = [sum(text.count(word) for word in GRID_SLOTS["adverb"] for text in texts) for texts in (alone, row)]
+    assert last[1] > last[0]
 
 
 def test_alignment_finds_the_words_in_time(spoken):

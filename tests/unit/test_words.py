@@ -1,12 +1,13 @@
 """Word errors by hand-made cases, and the recogniser's own helpers that need no sound."""
 
 import math
+from collections import Counter
 
 import pytest
 import torch
 
 from streamchar.errors import InputError
-from streamchar.evaluation.bigram import bigram_arpa
+from streamchar.evaluation.bigram import ORDERS, bigram_arpa, in_rows
 from streamchar.evaluation.pronunciation import spell_phones
 from streamchar.evaluation.recogniser import grid_sentences, prepare_sound
 from streamchar.evaluation.words import score_words, shuffled_score
@@ -69,6 +70,15 @@ def test_bigram_chances_sum_to_one():
         total = sum(bigrams.get((first, w), backoff[first] * unigrams[w]) for w in words)
         assert math.isclose(total, 1, abs_tol=1e-3)
     assert arpa.count("</s>") == 3  # its own chance, and two words that end a sentence
+
+
+def test_a_language_in_rows_says_every_sentence_and_what_may_follow_it():
+    sentences = [f"begin {i} end" for i in range(25)]
+    rows = in_rows(sentences)
+    assert len(rows) == ORDERS * 3
+    assert Counter(" ".join(rows).split()) == {w: ORDERS * n for w, n in Counter(" ".join(sentences).split()).items()}
+    assert " end begin" in bigram_arpa([row.split() for row in rows])
+    assert " end begin" not in bigram_arpa([text.split() for text in sentences]) and in_rows([]) == []
 
 
 def test_unknown_words_get_phones():
