@@ -57,6 +57,9 @@ def long_word_rows(report: Report, found: Findings, main: str, seconds: float, g
         note="at most 5 points are asked for")
     row("windows without a word", lambda s: 100 * s.words.stalled,
         note="the pointer stood still; each counts as 100 % of word errors")
+    row("wrong in the first third of a chunk", lambda s: 100 * s.words.thirds[0],
+        note="of the words due there; of joined clips: of their pieces of a chunk's length")
+    row("wrong in the last third of a chunk", lambda s: 100 * s.words.thirds[2])
     row("never heard", lambda s: 100 * s.words.missed, note="words that the pointer passed and nobody heard")
     row("repeated words", lambda s: 100 * s.repeats.repeated, note="per word that was due")
     row("inserted words", lambda s: 100 * s.repeats.inserted)

@@ -7,6 +7,9 @@ window in which they were heard (the middle of the heard word). With E_k errors 
 
     wer = sum E_k / sum D_k        window k = E_k / D_k, and 1 where D_k = 0        missed = deletions / sum D_k
 
+The same words, laid on the time of their own chunk, tell whether what a chunk has to say late in it is less clear than
+what it says first: ``thirds`` are the parts of the words due in each third that were not heard right.
+
 A window in which no word was due is one over which the pointer stood still, and text is never lacking: it counts as
 wholly wrong, whether it is silent or babbles, and never drops out of a mean. ``missed`` words were never heard: with a
 pointer that ran ahead, words are skipped for ever. A stream whose pointer passed no word at all is dead
@@ -17,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import nan
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,13 +33,15 @@ from streamchar.transcript import Word
 @dataclass(frozen=True)
 class StreamWords:
     """``wer`` and ``missed`` as parts of the ``words`` that were due; per window of stream time its errors and the
-    words due in it, (W,) each."""
+    words due in it, (W,) each; per third of a chunk's time the part of its words that were not heard right (nan: none
+    was due)."""
 
     wer: float
     missed: float
     words: int
     errors: tuple[float, ...]
     counts: tuple[int, ...]
+    thirds: tuple[float, float, float]
 
     def window(self, number: int) -> float:
         """Errors of a window over its words; 1 where none was due."""
@@ -78,11 +84,15 @@ def stream_words(transcript: Sequence[str], heard: Sequence[Word], pointers: Seq
         raise InputError("the pointer passed no word of the transcript; score it as a dead stream")
     length = len(pointers) * chunk_s
     wrong, deleted, inserted = align_words(transcript[:due], [w.text for w in heard])
-    at = _windows_of(due_times(pointers, chunk_s, due), length, windows)
+    seconds = due_times(pointers, chunk_s, due)
+    at = _windows_of(seconds, length, windows)
     babble = _windows_of(np.array([(heard[i].start + heard[i].end) / 2 for i in inserted]), length, windows)
     errors = np.bincount(at, wrong, windows) + np.bincount(babble, minlength=windows)
     counts = np.bincount(at, minlength=windows)
-    return StreamWords(float(errors.sum() / due), deleted / due, due, tuple(errors.tolist()), tuple(counts.tolist()))
+    third = (seconds % chunk_s / chunk_s * 3).astype(np.int64)
+    first, middle, last = (float(wrong[third == k].mean()) if (third == k).any() else nan for k in range(3))
+    return StreamWords(float(errors.sum() / due), deleted / due, due, tuple(errors.tolist()), tuple(counts.tolist()),
+                       (first, middle, last))
 
 
 def dead_stream(transcript: Sequence[str], chunks: int, words_per_chunk: float, chunk_s: float,

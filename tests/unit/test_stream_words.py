@@ -75,6 +75,14 @@ def test_skipped_words_are_missed_and_repeated_ones_are_errors():
     assert repeated.missed == 0 and repeated.errors == (0.0, 2.0)
 
 
+def test_words_are_laid_on_the_thirds_of_their_chunk():
+    heard = [*TEXT[:1], "now", *TEXT[2:5], *TEXT[6:8]]  # of the second words of four chunks one is another, one missing
+    found = stream_words(TEXT, evenly(heard), EVEN, 1.0, 2)
+    assert (found.thirds[0], found.thirds[2]) == (0.0, 0.5) and np.isnan(found.thirds[1])
+    three = stream_words(TEXT, evenly(TEXT[:5]), [3.0, 6.0], 1.5, 2)
+    assert three.thirds == (0.0, 0.0, 0.5)  # the middle of the third word of three is in the last third
+
+
 def test_insertions_count_when_they_are_heard():
     early = evenly(["now", "now"], 0.0, 0.1) + evenly(TEXT[:8], 0.1, 4.0)
     late = evenly(TEXT[:8], 0.0, 1.9) + evenly(["now", "now"], 3.0, 4.5)  # the last one past the stream's end
