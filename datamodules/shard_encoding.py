@@ -71,6 +71,7 @@ class EncodeJob:
         if self.respeaking is not None:
             said = self.respeaking.config
             parts += [said.times, repr(said.switch_p), repr(said.speeds), self.respeaking.avoided]
+            parts += [said.sentences, repr(said.pause_s)] if said.sentences > 1 else []
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
     def clips(self, quarantine: Quarantine) -> Iterator[Clip]:

@@ -294,6 +294,14 @@ def test_words_said_again_are_encoded_too_but_no_held_out_sentence(shards):
     run(cfg)
     store, _, _ = open_store(cfg, folder)
     assert {c.record.text for c in list(store.clips)[6:]} == {"red one", "blue two", "green one"}
+    longest = {}
+    for sentences, pause_s in ((3, 0.0), (3, 1.0)):  # each is made anew
+        cfg.data.respoken = RespokenConfig(times=10, switch_p=0.0, sentences=sentences, pause_s=pause_s)
+        run(cfg)
+        again = [c.record for c in list(open_store(cfg, folder)[0].clips)[6:]]
+        assert max(len(r.text.split()) for r in again) == 6
+        longest[pause_s] = max(r.seconds for r in again)
+    assert longest[1.0] > longest[0.0]
     store, clock, _ = open_store(cfg, folder)
     heard = ItemComposer(store, clock, cfg.window, SpelledWords(), cfg.data, 0, with_video=False)
     assert sum(heard.item(p).group == "again" for p in range(1024)) == 512
