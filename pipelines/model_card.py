@@ -28,7 +28,7 @@ def model_card(directory: RunDirectory, stage: str, role: str, character: Charac
     puppets = _setting(directory, "prepare", "prepare") if made else None
     began = _origin(spec, _setting(directory, stage, "init"), _setting(directory, stage, "init_speech"))
     parts = [
-        f"# {folder}",
+        f"# {Path(folder).name}",
         "A StreamChar character: a picture, a voice and a transcript become video and sound, chunk after chunk. "
         f"Exported from stage `{stage}` ({role} weights) of the run `{directory.name}`.",
         f"```\npython pipelines/run.py stage=stream model={folder} transcript=\"...\" reference=face.png "

@@ -203,6 +203,10 @@ def check_inputs(cfg: RunConfig, directory: RunDirectory) -> None:
         parts = taken(cfg, directory, cfg.stage)
     if cfg.stage == "encode" and cfg.data.shards is None and not cfg.data.latents and not cfg.data.mix:
         directory.input("prepare", "shards")
+    if cfg.stage == "encode":
+        from pipelines.stages.encode import check_kept  # loads torch
+
+        check_kept(cfg, directory)
     if cfg.stage in (*TRAINING, "evaluate", "inspect"):
         directory.input("encode", "latents")
     # a chain without orchestrator or dmd trains its follower without them, on purpose; so does one with an export

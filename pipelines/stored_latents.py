@@ -7,6 +7,7 @@ are mapped there, or come through the cache when they are needed.
 from __future__ import annotations
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from rich.console import Console
 
@@ -29,9 +30,7 @@ def adopt(cfg: RunConfig, folder: Path, console: Console) -> None:
     Raises:
         DataError: if it is none, cannot be read, or does not fit the run's clock and picture size.
     """
-    source = str(cfg.data.latents)
-    if not is_remote(source):
-        source = str(Path(source).expanduser().resolve())
+    source = _source(cfg)
     for kind in CODECS:
         for name in ("model.safetensors", "config.json"):
             _copy(source, f"codecs/{kind}/{name}", folder)
@@ -51,6 +50,24 @@ def adopt(cfg: RunConfig, folder: Path, console: Console) -> None:
         store = LatentStore(target, clock, prints, cfg.data.max_bad_share)
         console.print(f"{split}: {len(store.clips)} clips in {len(index.shards)} shards at {index.base}",
                       soft_wrap=True)
+
+
+def adopted_prints(cfg: RunConfig) -> dict[str, str]:
+    """Fingerprints of the codecs of the encode folder that ``cfg.data.latents`` names.
+
+    Raises:
+        DataError: if it is none or cannot be read.
+    """
+    with TemporaryDirectory() as folder:
+        name = f"latents/train/{INDEX_NAME}"
+        _copy(_source(cfg), name, Path(folder))
+        index = LatentIndex.from_json((Path(folder) / name).read_bytes(), f"{cfg.data.latents}/{name}")
+    return {"video": index.video_codec, "audio": index.audio_codec}
+
+
+def _source(cfg: RunConfig) -> str:
+    source = str(cfg.data.latents)
+    return source if is_remote(source) else str(Path(source).expanduser().resolve())
 
 
 def _below(source: str, name: str) -> str:

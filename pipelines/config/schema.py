@@ -153,8 +153,9 @@ class RunConfig:
     seed: int = 0
     """Seed of weights, sample order and noise."""
     init: str | None = None
-    """An exported character (folder, or name of a shipped one) that stands for the stages this run has not run: what
-    the run has trained itself goes on from there, else orchestrator and denoiser are the export's. So orchestrator and
+    """An exported character (the name of a shipped one, or a folder: ``./NAME`` where one that ships has its name) that
+    stands for the stages this run has not run: what the run has trained itself goes on from there, else orchestrator
+    and denoiser are the export's. So orchestrator and
     teacher begin as it; dmd and rollout distil it (undistilled, then) where the run has no teacher, and rollout goes on
     from the run's dmd where there is one; encode takes its codecs. stage=all: every stage of chain= runs. The run
     remembers it; init=null forgets it."""

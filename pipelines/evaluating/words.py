@@ -65,8 +65,8 @@ def word_rows(report: Report, subjects: list[Subject], known: list[str], devices
 def bigram_of(known: list[str], texts: list[str]) -> PocketsphinxBigram:
     """A bigram of the training texts, which knows the words of ``texts`` but not their order; without training texts
     of ``texts`` themselves."""
-    words = sorted({w for t in texts for w in normalise_words(t)})
-    return PocketsphinxBigram([*known, *words] if known else texts)
+    words = {w for t in texts for w in normalise_words(t)} - {w for t in known for w in normalise_words(t)}
+    return PocketsphinxBigram([*known, " ".join(sorted(words))] if known else texts)
 
 
 def hear_all(recogniser: Recogniser, subjects: list[Subject], clock: ChunkClock, bar: Progress, what: str) -> Heard:

@@ -32,7 +32,7 @@ from datamodules.clip_reader import iterate_shard
 from datamodules.clip_table import ClipTable, table_path
 from datamodules.config import AGAIN, RECORDED, RespokenConfig
 from datamodules.conform import fit_wave
-from datamodules.latent_format import LatentIndex
+from datamodules.latent_format import INDEX_NAME, LatentIndex
 from datamodules.latent_writer import write_index
 from datamodules.quarantine import DamagedSample, Quarantine
 from datamodules.respoken import spelled
@@ -47,9 +47,9 @@ from datamodules.shard_encoding import (
 )
 from datamodules.shards import RemoteShard, Shard, count_samples, expand_shards, split_shards
 from pipelines.config.schema import TRAINING, RunConfig
-from pipelines.origins import check_codecs, codec_differences, codec_kinds, codec_prints, init_export
+from pipelines.origins import check_codecs, codec_kinds, codec_prints, init_export
 from pipelines.run_directory import RunDirectory
-from pipelines.stored_latents import adopt
+from pipelines.stored_latents import adopt, adopted_prints
 from streamchar.clock import ChunkClock
 from streamchar.codecs.no_pictures import NoPictures
 from streamchar.codecs.protocol import AudioCodec
@@ -164,14 +164,54 @@ def mixed_shards(cfg: RunConfig) -> tuple[dict[str, list[Shard]], dict[Shard, st
     return splits, groups
 
 
-def _codecs(cfg: RunConfig, export: Exported | None, shards: list[Shard], folder: Path, console: Console) -> Codecs:
-    """The codecs: an export's, or fitted by one process where none were made from the same settings and shards before.
+def check_kept(cfg: RunConfig, directory: RunDirectory) -> None:
+    """Refuse to replace codecs in whose latents models of this run have learnt, before anything of it is touched:
+    no later stage could go on from them. ``trainer.resume=never`` begins the models afresh, and may.
+
+    Raises:
+        InputError: naming the codecs that were and those that would be.
     """
+    trained = [stage for stage in TRAINING if directory.has(stage, "checkpoints")]
+    index = directory.stage("encode") / "latents" / "train" / INDEX_NAME
+    if not trained or cfg.trainer.resume == "never" or not index.exists():
+        return
+    had = LatentIndex.from_json(index.read_bytes(), str(index))
+    kinds = {"audio": had.audio_codec} | ({} if trained == ["orchestrator"] else {"video": had.video_codec})
+    new = _coming_prints(cfg, directory)
+    if found := [f"{kind} {was[:12]}, now {new[kind][:12]}" for kind, was in kinds.items() if new[kind] != was]:
+        raise InputError(f"{', '.join(trained)} of the run {cfg.name!r} learnt with other codecs than those that these "
+                         f"settings and shards make ({'; '.join(found)}), and could not go on: give the settings that "
+                         f"{directory.stage('encode') / 'config.yaml'} has, or another name=, or trainer.resume=never, "
+                         "which begins the models afresh")
+
+
+def _coming_prints(cfg: RunConfig, directory: RunDirectory) -> dict[str, str]:
+    """Fingerprints of the codecs that ``stage=encode`` will leave, fitted for it where it would fit them."""
+    if cfg.data.latents:
+        return adopted_prints(cfg)
+    console, folder, export = Console(highlight=False), directory.stage("encode") / "codecs", init_export(cfg)
+    if export is not None and cfg.init:
+        return codec_prints(export)
+    shards = (mixed_shards(cfg)[0] if cfg.data.mix else source_shards(cfg, directory))["train"]
+    codecs = _fitted_before(folder, _made_from(cfg, export, shards), console)
+    codecs = codecs or _fit(cfg, shards, console, export.codec("audio") if export is not None else None)
+    return {"video": codecs.video.fingerprint, "audio": codecs.audio.fingerprint}
+
+
+def _made_from(cfg: RunConfig, export: Exported | None, shards: list[Shard]) -> str:
+    """All that the codecs are a function of."""
     given = codec_prints(export, codec_kinds(cfg)) if export is not None else {}
     fitted = [asdict(cfg.codec), cfg.data.size, cfg.data.codec_clips, asdict(cfg.clock),
               [identity(p)[:2] for p in shards]]
-    made_from = json.dumps(given if cfg.init else [*fitted, given] if given else fitted, sort_keys=True)
-    _keep_trained_on(cfg, export, folder, made_from)
+    return json.dumps(given if cfg.init else [*fitted, given] if given else fitted, sort_keys=True)
+
+
+def _codecs(cfg: RunConfig, export: Exported | None, shards: list[Shard], folder: Path, console: Console) -> Codecs:
+    """The codecs: an export's, or fitted by one process where none were made from the same settings and shards before.
+    """
+    made_from = _made_from(cfg, export, shards)
+    if cfg.init and export is not None and (held := _held(folder, codec_prints(export))) is not None:
+        return held  # and the note stays, by which they are known without the export too
     while (codecs := _fitted_before(folder, made_from, console)) is None:
         with claimed(folder, made_from) as ours:
             if ours and not _is_made_from(folder, made_from):
@@ -186,17 +226,13 @@ def _codecs(cfg: RunConfig, export: Exported | None, shards: list[Shard], folder
     return codecs
 
 
-def _keep_trained_on(cfg: RunConfig, export: Exported | None, folder: Path, made_from: str) -> None:
-    """Refuse to replace codecs in whose latents this run's models have learnt: no later stage could go on from them."""
-    directory = RunDirectory.of(cfg)
-    trained = [stage for stage in TRAINING if directory.has(stage, "checkpoints")]
-    if not trained or not (folder / MADE_FROM).exists() or _is_made_from(folder, made_from):
-        return
-    if export is None or not cfg.init or codec_differences(export, directory):
-        raise InputError(f"{folder} holds the codecs that {', '.join(trained)} of the run {cfg.name!r} learnt with, "
-                         "made from other settings or shards than those given; new ones would make these models "
-                         "useless: give the former settings and shards, or another name=, or remove "
-                         f"{directory.path} first")
+def _held(folder: Path, prints: dict[str, str]) -> Codecs | None:
+    """The run's codecs, if they are those of ``prints``."""
+    try:
+        codecs = Codecs(load_codec(folder / "video"), load_codec(folder / "audio"))
+    except CheckpointError:
+        return None
+    return codecs if prints == {"video": codecs.video.fingerprint, "audio": codecs.audio.fingerprint} else None
 
 
 def _is_made_from(folder: Path, made_from: str) -> bool:

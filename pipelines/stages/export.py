@@ -11,6 +11,7 @@ from pathlib import Path
 from callbacks.mlflow_registry import register_model
 from callbacks.redaction import redact
 from pipelines.build import load_character, load_codecs, model_spec, trained_stage
+from pipelines.config.places import SHIPPED, ships
 from pipelines.config.schema import RunConfig
 from pipelines.model_card import model_card
 from pipelines.own_prompt import own_prompt
@@ -34,7 +35,8 @@ def run(cfg: RunConfig, directory: RunDirectory) -> None:
     spec = replace(model_spec(cfg, load_codecs(directory)), denoiser=character.denoiser.config,
                    diffusion=character.diffusion)
     spec.extra = {"run": cfg.name, "preset": cfg.preset, "stage": stage, "role": role}
-    card = model_card(directory, stage, role, character, spec, out.name, cfg.export.dtype)
+    given = f"./{out.name}" if ships(out.name) and out.resolve() != (SHIPPED / out.name).resolve() else out.name
+    card = model_card(directory, stage, role, character, spec, given, cfg.export.dtype)
     spec.denoiser = replace(spec.denoiser, pretrained=None)  # all its weights are in the export
     try:
         _write_prompt(cfg, directory, character, out)

@@ -89,7 +89,7 @@ def stream_words(transcript: Sequence[str], heard: Sequence[Word], pointers: Seq
     babble = _windows_of(np.array([(heard[i].start + heard[i].end) / 2 for i in inserted]), length, windows)
     errors = np.bincount(at, wrong, windows) + np.bincount(babble, minlength=windows)
     counts = np.bincount(at, minlength=windows)
-    third = (seconds % chunk_s / chunk_s * 3).astype(np.int64)
+    third = (due_times(pointers, 1.0, due) % 1.0 * 3).astype(np.int64)  # whole chunks are whole numbers
     first, middle, last = (float(wrong[third == k].mean()) if (third == k).any() else nan for k in range(3))
     return StreamWords(float(errors.sum() / due), deleted / due, due, tuple(errors.tolist()), tuple(counts.tolist()),
                        (first, middle, last))

@@ -16,7 +16,8 @@ class StreamConfig:
     transcript: str | None = None
     """What the character says. Not given: a default text of the run's language; empty: the character keeps quiet."""
     model: str | None = None
-    """An exported character: its folder, or the name of one in ``pretrained/``. Not given: the run's own."""
+    """An exported character: the name of one in ``pretrained/``, or its folder (``./NAME`` where one that ships has its
+    name). Not given: the run's own."""
     reference: str | None = None
     """Picture of the character (any size). Not given: the model's own prompt picture; ``none``: no reference."""
     voice: str | None = None

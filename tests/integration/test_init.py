@@ -206,13 +206,26 @@ def test_other_codecs_are_refused_and_encode_takes_the_exports(root: Path, capsy
     assert load_codec(root / "runs/own/encode/codecs/video").fingerprint == wanted
 
 
-def test_codecs_that_models_have_learnt_with_are_kept(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    before = load_codec(root / "runs/base/encode/codecs/video").fingerprint
-    told = refused(root, capsys, "stage=encode", "data.codec_clips=2", name="base")
-    assert "orchestrator, teacher of the run 'base' learnt with" in told and "another name=" in told
-    assert load_codec(root / "runs/base/encode/codecs/video").fingerprint == before
-    assert main(["stage=encode", "name=base", f"root={root / 'runs'}", *SHORT, f"init={root / 'model'}"]) == 0
-    assert load_codec(root / "runs/base/encode/codecs/video").fingerprint == before
+def test_codecs_that_models_have_learnt_with_are_kept(root: Path, tmp_path: Path,
+                                                      capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copytree(root / "runs", tmp_path / "runs")
+    run, encode = tmp_path / "runs/base", tmp_path / "runs/base/encode"
+    kept = ("complete.json", "config.yaml", "codecs/video/config.json")
+    before = {name: (encode / name).read_bytes() for name in kept}
+    others = (["data.codec_clips=2"], [f"data.latents={tmp_path / 'runs/fitted/encode'}"])
+    line = [f"root={tmp_path / 'runs'}", *SHORT]
+    shards = f"data.shards={run / 'prepare/shards'}"
+    assert main(["stage=encode", "name=fitted", *line, "data.codec_clips=2", shards]) == 0
+    for other in others:
+        assert main(["stage=encode", "name=base", *line, *other]) == 2
+        told = capsys.readouterr().err
+        assert "orchestrator, teacher of the run 'base' learnt with other codecs" in told and "another name=" in told
+        assert {name: (encode / name).read_bytes() for name in before} == before  # nothing was touched
+    assert main(["stage=encode", "name=base", *line, f"init={root / 'model'}"]) == 0  # whose codecs are the same
+    assert (encode / "codecs/video/config.json").read_bytes() == before["codecs/video/config.json"]
+    assert main(["stage=encode", "name=base", *line, "init=null"]) == 0
+    assert main(["stage=encode", "name=base", *line, "init=null", "data.codec_clips=2", "trainer.resume=never"]) == 0
+    assert (encode / "codecs/video/config.json").read_bytes() != before["codecs/video/config.json"]
 
 
 def test_a_stage_takes_from_the_export_only_what_its_run_has_not_trained(root: Path) -> None:

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from pipelines.config.compose import compose
 from pipelines.config.grammar import parse
-from pipelines.evaluating import short
+from pipelines.evaluating import long, long_figures, short
+from pipelines.evaluating.words import bigram_of
 from pipelines.run_directory import RunDirectory
 from pipelines.stages import encode, evaluate, prepare
+from streamchar.evaluation.recogniser import PocketsphinxBigram
+from streamchar.evaluation.stream_words import StreamWords, stream_words
 from tests.integration.test_evaluate_stage import random_character
 
 
@@ -27,7 +32,19 @@ def test_streams_with_and_without_sink_and_pointer(tmp_path: Path, monkeypatch: 
     prepare.run(cfg, directory)
     encode.run(cfg, directory)
     monkeypatch.setattr(short, "load_character", random_character)
+    languages: list[list[str]] = []
+
+    def language(known: list[str], texts: list[str]) -> PocketsphinxBigram:
+        languages.append(known)
+        return bigram_of(known, texts)
+
+    def score(*args: Any) -> StreamWords:
+        return replace(stream_words(*args), thirds=(0.25, 0.5, 0.75))
+
+    monkeypatch.setattr(long, "bigram_of", language)
+    monkeypatch.setattr(long_figures, "stream_words", score)
     evaluate.run(cfg, directory)
+    assert any(len(text.split()) > 30 for text in languages[0])  # several clips' sentences in a row
     report = json.loads((directory.stage("evaluate") / "report.json").read_text())
     values = {row["name"]: row["values"] for row in report["rows"]}
     for name in ("last window from first", "sound longer than picture, frames", "stream memory, late over early",
@@ -39,10 +56,11 @@ def test_streams_with_and_without_sink_and_pointer(tmp_path: Path, monkeypatch: 
     assert "StreamMemory" in rows["stream memory, late over early"]["note"]
     assert len(report["curves"]["distance to the first window over time (s)"]["student"]) == 2  # all three windows
     # clips one after another go the same way as streams; no column loses a stream
-    for name in ("word errors", "first window", "last window", "wrong in the first third of a chunk", "never heard",
-                 "repeated words", "inserted words"):
+    for name in ("word errors", "first window", "last window", "never heard", "repeated words", "inserted words"):
         assert {"real", "codec", "student", "no_sink", "open_loop"} <= set(values[name]), name
         assert all(v is not None for v in values[name].values()), name
+    assert values["wrong in the first third of a chunk"]["real"] == 25
+    assert values["wrong in the last third of a chunk"]["real"] == 75
     assert values["never heard"]["real"] < values["never heard"]["open_loop"]
     assert values["word errors"]["real"] < min(values["word errors"]["baseline"],
                                                values["word errors of noise"]["baseline"])

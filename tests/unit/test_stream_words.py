@@ -81,6 +81,8 @@ def test_words_are_laid_on_the_thirds_of_their_chunk():
     assert (found.thirds[0], found.thirds[2]) == (0.0, 0.5) and np.isnan(found.thirds[1])
     three = stream_words(TEXT, evenly(TEXT[:5]), [3.0, 6.0], 1.5, 2)
     assert three.thirds == (0.0, 0.0, 0.5)  # the middle of the third word of three is in the last third
+    on_borders = stream_words(TEXT, [], [n + 0.5 for n in range(9)], 1.32, 2)
+    assert on_borders.thirds[0] == 1.0 and np.isnan(on_borders.thirds[1:]).all()
 
 
 def test_insertions_count_when_they_are_heard():
