@@ -19,7 +19,7 @@ class ClipFacts:
         origins: second of the clip at which the phase starts.
         words: the clip's words audible from there on.
         spoken: chunks that start before the last word's end; at least one more is always stored.
-        inner: chunks after the first that start before the last word's end, at least 1.
+        inner: chunks after the first that start before the last word's end; where no phase has any, 1 each.
         real_chunks: chunks that start inside the clip's real length (their first frame is a real one), at least 1.
         real_latents: audio latents of phase 0 inside the real length.
         speech: seconds of the first word's start and the last one's end; the whole clip where there is no word.
@@ -43,7 +43,8 @@ class ClipFacts:
         spoken = [max(math.ceil((record.speech_end - o) / chunk_s - 1e-9), 0) for o in origins]
         real = [math.ceil((frames - p.offset) / clock.chunk_frames) for p in record.phases]
         spoken = [min(s, p.chunks - 1) for s, p in zip(spoken, record.phases, strict=True)]
-        return cls(origins, [audible(timed, o) for o in origins], spoken, [max(s - 1, 1) for s in spoken],
+        inner = [max(s - 1, 0) for s in spoken]  # 1 where all words are over would be a quiet chunk, as often as a full
+        return cls(origins, [audible(timed, o) for o in origins], spoken, inner if any(inner) else [1] * len(inner),
                    [max(1, min(r, p.chunks)) for r, p in zip(real, record.phases, strict=True)],
                    min(int(record.seconds * clock.audio_rate), latents),
                    (timed[0].start, timed[-1].end) if timed else (0.0, record.seconds))

@@ -160,6 +160,7 @@ class ItemComposer:
         if first:
             return Place(clip, self._first_phase(clip, rng), 0, True, False)
         inner = facts.inner[:1] if self.cfg.chunk_starts == "grid" else facts.inner
+        inner = inner if any(inner) else [1]
         at = int(rng.integers(sum(inner)))
         for phase, count in enumerate(inner):
             if at < count:

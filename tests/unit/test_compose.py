@@ -124,6 +124,17 @@ def test_quiet_items_have_no_text_and_lie_behind_the_last_word(store):
         assert items.start(item.place) >= item.place.clip.record.speech_end - 1e-6
 
 
+@pytest.mark.parametrize(("seconds", "places"), [(2.5, {(0, 1), (1, 1)}), (1.6, {(0, 1), (1, 1), (2, 1), (3, 1)})])
+def test_short_clips_go_on_only_where_words_are_left(tmp_path, seconds, places):
+    """Words end at 1.9 s: chunks that start at 1.96 and 2.28 s would be quiet. Where they end at .9 s all would."""
+    short = LatentStore(write_store(tmp_path, seconds=seconds), CLOCK)
+    items = [composer(short, quiet_p=0.0, first_chunk_p=0.0).item(p) for p in range(300)]
+    assert {(i.place.phase, i.place.chunk) for i in items} == places
+    assert all(bool(i.text.todo) == (seconds == 2.5) for i in items)
+    grid = composer(short, quiet_p=0.0, first_chunk_p=0.0, chunk_starts="grid")
+    assert {(i.place.phase, i.place.chunk) for i in map(grid.item, range(100))} == {(0, 1)}
+
+
 def test_first_chunks_know_nothing_of_a_past(store):
     items = composer(store, first_chunk_p=1.0, quiet_p=0.0)
     for position in range(200):
