@@ -7,6 +7,7 @@ belong to the training step.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -30,13 +31,17 @@ REPLACEMENTS = 100
 
 
 class Place(NamedTuple):
-    """A chunk of a clip: phase offset number, chunk number in that phase, and the role it plays."""
+    """A chunk of a clip: phase offset number, chunk number in that phase, and the role it plays.
+
+    ``latent``: the audio latent of phase 0 at which it starts instead, as chunk 0 of a grid of its own (sound alone).
+    """
 
     clip: LatentClip
     phase: int
     chunk: int
     first: bool
     quiet: bool
+    latent: int | None = None
 
 
 @dataclass(slots=True)
@@ -147,6 +152,8 @@ class ItemComposer:
 
     def start(self, place: Place) -> float:
         """Second of the clip at which the place's chunk starts."""
+        if place.latent is not None:
+            return place.latent / float(self.clock.audio_rate)
         return place.clip.facts(self.clock).origins[place.phase] + place.chunk * self.chunk_s
 
     def choose(self, clip: LatentClip, rng: np.random.Generator) -> Place:
@@ -159,6 +166,8 @@ class ItemComposer:
             return Place(clip, phase, int(chunk), first, True)
         if first:
             return Place(clip, self._first_phase(clip, rng), 0, True, False)
+        if self.cfg.anywhere_p and not (self.with_video and clip.has_video) and rng.random() < self.cfg.anywhere_p:
+            return Place(clip, 0, 0, False, False, self._anywhere(clip, rng))
         inner = facts.inner[:1] if self.cfg.chunk_starts == "grid" else facts.inner
         inner = inner if any(inner) else [1]
         at = int(rng.integers(sum(inner)))
@@ -167,6 +176,12 @@ class ItemComposer:
                 return Place(clip, phase, at + 1, False, False)
             at -= count
         raise AssertionError("unreachable: the counts cover every draw")
+
+    def _anywhere(self, clip: LatentClip, rng: np.random.Generator) -> int:
+        """An audio latent of phase 0 from the first word's start to the last one's end; all of the chunk is stored."""
+        rate, (begin, end) = float(self.clock.audio_rate), clip.facts(self.clock).speech
+        last = min(math.ceil(end * rate) - 1, len(clip.audio(0)) - self._carried)
+        return int(rng.integers(min(math.ceil(begin * rate), last), last + 1))
 
     def _first_phase(self, clip: LatentClip, rng: np.random.Generator) -> int:
         """Mostly the clip's start; a stream may also begin at an offset that cuts no word."""
@@ -181,7 +196,7 @@ class ItemComposer:
         clip, begin = place.clip, self.start(place)
         anchor_size, _, past_size = self._sizes
         stream = clip.audio(place.phase)
-        at = self._audio_start(place.chunk)
+        at = self._audio_start(place.chunk) if place.latent is None else place.latent
         audio = stream[at:at + self._carried]
         wanted = 0 if place.first else self._recent_length(rng)
         past = past_of(clip, place.phase, at, wanted, self.partners, rng)

@@ -100,6 +100,10 @@ class DataConfig:
     """Shards inside which clips are shuffled together; 0: all, in large sets as many as hold a million chunks."""
     chunk_starts: str = "phases"
     """Where chunks may start: phases (all offsets) or grid (offset 0 only, as a stream from the start sees it)."""
+    anywhere_p: float = 0.0
+    """Share of the items of sound alone, other than first chunks and quiet ones, that start at any latent from a clip's
+    first word to its last, after another utterance where the clip has said too little. In clips of two chunks only so
+    is speech heard right to the end of a chunk that goes on."""
     first_chunk_p: float = 0.2
     """Share of first chunks: no motion, no sink, no recent sound."""
     first_phase_p: float = 0.2
@@ -180,8 +184,9 @@ class DataConfig:
         return {str(name): float(given.get("weight", 1.0)) for name, given in (self.mix or {}).items()}
 
 
-_SHARES = ("max_bad_share", "first_chunk_p", "first_phase_p", "sink_other_p", "ref_other_p", "quiet_p", "anchor_drop_p",
-           "anchor_short_p", "history_full_p", "more_text_p", "rare_words", "end_inside_p", "real_start_p")
+_SHARES = ("max_bad_share", "anywhere_p", "first_chunk_p", "first_phase_p", "sink_other_p", "ref_other_p", "quiet_p",
+           "anchor_drop_p", "anchor_short_p", "history_full_p", "more_text_p", "rare_words", "end_inside_p",
+           "real_start_p")
 _LEAST = {"size": 8, "phases": 1, "codec_clips": 1, "max_clips": 0, "encode_workers": 0, "batch_size": 1,
           "val_items": 1, "val_streams": 1, "num_workers": 0, "shuffle_shards": 0, "pointer_jitter": 0,
           "rollout_chunks": 1, "overfit_clips": 0}

@@ -201,3 +201,32 @@ def test_speech_only_clips_give_items_of_sound(tmp_path):
     assert batch.target.video.shape == (8, 1, 9, 1, 1) and batch.target.audio.abs().sum() > 0
     with pytest.raises(Exception, match="no clip with pictures"):
         ItemComposer(store, CLOCK, WINDOW, UNITS, DataConfig(), 0)
+
+
+def test_sound_alone_may_start_at_any_latent_between_the_words(store, tmp_path):
+    """With pictures nothing changes; without them half of the chunks that go on start off every phase's grid."""
+    plain, anywhere = composer(store), composer(store, anywhere_p=1.0)
+    assert [i.place for i in map(plain.item, range(40))] == [i.place for i in map(anywhere.item, range(40))]
+
+    short = LatentStore(write_store(tmp_path, phases=1, seconds=2.5), CLOCK)
+    options = DataConfig(anywhere_p=0.5, pointer_jitter=0.0, history_full_p=1.0)
+    items = ItemComposer(short, CLOCK, WINDOW, UNITS, options, 0, with_video=False)
+    going_on = [i for i in map(items.item, range(400)) if not i.place.first and not i.place.quiet]
+    off = [i for i in going_on if i.place.latent is not None]
+    assert 0.4 < len(off) / len(going_on) < 0.6
+    for item in off:
+        facts, begin = item.place.clip.facts(CLOCK), items.start(item.place)
+        assert facts.speech[0] <= begin < facts.speech[1]
+        np.testing.assert_allclose(item.audio[:, 0], begin + np.arange(33) / 25, atol=1e-5)
+        assert set(item.audio[:, 1]) == {item.place.clip.number}
+        own = item.recent[item.recent[:, 1] == item.place.clip.number]
+        np.testing.assert_allclose(own[:, 0], begin - np.arange(len(own), 0, -1) / 25, atol=1e-5)
+        assert len(item.recent) == 50 and len(own) == min(item.place.latent, 50)
+        mine = [w for w in item.place.clip.record.timed if w.end > begin + 1e-9]
+        assert item.text.todo == rows([w.text for w in mine])
+        whole = max((begin - mine[0].start) / (mine[0].end - mine[0].start), 0.0)
+        assert item.text.cursor == pytest.approx(whole, abs=1e-5)
+    starts = {item.place.latent for item in off}
+    assert len(starts) > 25 and max(starts) >= 36  # the last word begins at 1.4 s and ends at 1.9 s
+    batch = ChunkCollate(CLOCK, WINDOW, 2, None, UNITS.width)(off[:4])
+    np.testing.assert_allclose(batch.conditions.audio_time[0], np.arange(33) / 25, atol=1e-6)
