@@ -254,3 +254,14 @@ def test_roles_that_do_not_go_together_are_told_first(words: str, said: str) -> 
     with pytest.raises(ConfigError) as error:
         compose(parse(["preset=tiny", *words.split()]))
     assert said in str(error.value)
+
+
+@pytest.mark.parametrize("preset", choices("preset"))
+def test_debug_shortens_every_preset(preset: str, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    language_model = [f"orchestrator.pretrained={tmp_path}"] if preset in ("1b", "5b") else []
+    cfg = made("stage=all", f"preset={preset}", "debug=fast", "data.shards=given", *language_model)
+    stages = cfg.stages
+    assert max(s.steps for s in (stages.orchestrator, stages.teacher, stages.dmd, stages.rollout)) <= 5
+    for stage in (stages.dmd, stages.rollout):
+        assert 0 < stage.trajectory.steps <= stage.generator_from < stage.steps
