@@ -53,8 +53,12 @@ def read_of_stage(values: dict[str, Any]) -> dict[str, Any]:
 def read_of_data(values: dict[str, Any], stage: str) -> dict[str, Any]:
     """Settings by path without what changes nothing of ``stage``, so that runs made before there were such settings
     stay valid: ``data.respoken`` where no words are said again, else its ``joint_share`` where that is 0 or the stage
-    is not the teacher."""
+    is not the teacher; ``data.anywhere_p`` where it is 0 or no item is sound alone."""
     data = values.get("data", {})
+    anywhere = values.get("data.anywhere_p", data.get("anywhere_p", 0))
+    if not anywhere or stage not in ("orchestrator", "teacher", "inspect"):
+        data = {k: v for k, v in data.items() if k != "anywhere_p"}
+        values = {k: v for k, v in values.items() if k != "data.anywhere_p"} | ({"data": data} if data else {})
     respoken = data.get("respoken", {})
     if not values.get("data.respoken.times", respoken.get("times", 0)):
         unread = "data.respoken"

@@ -31,7 +31,7 @@ def test_the_guided_condition_is_the_students_alone(tmp_path: Path, stage: str, 
 @pytest.mark.parametrize("stage", ["encode", "orchestrator", "inspect"])
 def test_words_said_again_count_only_where_there_are_any(tmp_path: Path, stage: str, monkeypatch) -> None:
     def found(*options: str) -> str:
-        cfg = compose(parse([f"stage={stage}", "preset=puppet", f"root={tmp_path}", *options]))
+        cfg = compose(parse([f"stage={stage}", "preset=puppet", "init_speech=null", f"root={tmp_path}", *options]))
         return digest(RunDirectory.of(cfg), stage, cfg)
 
     assert found() == found("data.respoken.switch_p=0.1") != found("data.respoken.times=1")
@@ -53,8 +53,8 @@ def test_a_checkpoint_from_before_words_were_said_again_goes_on(tmp_path: Path) 
 def test_what_the_teacher_hears_of_words_said_again_is_its_own_alone(tmp_path: Path, stage: str, monkeypatch) -> None:
     found, seen = [], []
     for share in ("0", "0.25"):
-        cfg = compose(parse([f"stage={stage}", "preset=puppet", f"root={tmp_path}", "data.respoken.times=1",
-                             f"data.respoken.joint_share={share}"]))
+        cfg = compose(parse([f"stage={stage}", "preset=puppet", "init_speech=null", f"root={tmp_path}",
+                             "data.respoken.times=1", f"data.respoken.joint_share={share}"]))
         directory = RunDirectory.of(cfg)
         found.append((digest(directory, stage, cfg), settings(cfg, stage, directory) if stage in TRAINING else {}))
     (plain, before), (joint, after) = found
@@ -64,6 +64,25 @@ def test_what_the_teacher_hears_of_words_said_again_is_its_own_alone(tmp_path: P
     cfg.data.respoken.joint_share = 0.0
     digest(directory, stage, cfg)
     assert "joint_share" not in seen[0] and "switch_p" in seen[0]  # as in markers from before there was one
+
+
+@pytest.mark.parametrize(("stage", "reads"), [("encode", False), ("orchestrator", True), ("teacher", True),
+                                              ("dmd", False), ("rollout", False), ("inspect", True)])
+def test_where_sound_alone_starts_counts_only_where_it_is_heard(tmp_path: Path, stage: str, reads: bool,
+                                                                monkeypatch) -> None:
+    found, seen = [], []
+    for share in ("0", "0.5"):
+        cfg = compose(parse([f"stage={stage}", "preset=puppet", "init_speech=null", f"root={tmp_path}",
+                             f"data.anywhere_p={share}"]))
+        directory = RunDirectory.of(cfg)
+        found.append((digest(directory, stage, cfg), settings(cfg, stage, directory) if stage in TRAINING else {}))
+    (plain, before), (anywhere, after) = found
+    assert (plain != anywhere) == reads and (before != after) == (reads and stage != "inspect")
+    assert "data.anywhere_p" not in before
+    monkeypatch.setattr("pipelines.completion.json.dumps", lambda values, **_: seen.append(str(values)) or "")
+    cfg.data.anywhere_p = 0.0
+    digest(directory, stage, cfg)
+    assert "anywhere_p" not in seen[0]  # as in markers from before there was one
 
 
 @pytest.mark.parametrize("stage", ["orchestrator", "teacher", "dmd", "rollout"])
